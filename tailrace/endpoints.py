@@ -63,9 +63,7 @@ def without_password(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")))
 
 
-def resolve(
-    folder: Path, declared: Mapping[str, str], environ: Mapping[str, str] | None = None
-) -> Endpoints:
+def resolve(folder: Path, declared: Mapping[str, str], environ: Mapping[str, str] | None = None) -> Endpoints:
     """Resolve every address, or raise ProjectError naming those that are missing."""
     env = os.environ if environ is None else environ
     stack = saved(folder)

@@ -1,0 +1,192 @@
+"""Kafka clients, made in one place: the idempotent producer, and what the admin side is asked for.
+
+``Outbox`` is the only producer of Tailrace: idempotent, acks=all, and ``flush`` returns only when every message is
+acknowledged, else it raises. Offsets are plain dicts ``{(topic, partition): offset}``. It consumes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions as GroupOffsets
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from tailrace.deadline import Deadline
+from tailrace.errors import Fatal, Retryable, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+Place = tuple[str, int]
+Offsets = dict[Place, int]
+TIMEOUT = 15.0
+
+
+class Outbox:
+    """One idempotent producer; not shared between threads. ``partitioner`` is murmur2 where none is named."""
+
+    def __init__(self, bootstrap: str, client: str, **extra: Any) -> None:
+        config = {
+            "bootstrap.servers": bootstrap,
+            "client.id": client,
+            "enable.idempotence": True,
+            "acks": "all",
+            "linger.ms": 5,
+            "compression.type": "zstd",
+            "partitioner": "murmur2_random",
+            "queue.buffering.max.messages": 1_000_000,
+            "delivery.timeout.ms": 60_000,
+            **extra,
+        }
+        self._producer = Producer(config)
+        self._failed: list[KafkaError] = []
+
+    def send(
+        self,
+        topic: str,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes | None]] = (),
+        partition: int = -1,
+    ) -> None:
+        """Queue one message; when the queue is full, wait for room."""
+        deadline = Deadline.after(60)
+        while True:
+            try:
+                self._producer.produce(
+                    topic, value=value, key=key, headers=list(headers), partition=partition, on_delivery=self._delivered
+                )
+            except BufferError:
+                if deadline.passed():
+                    raise Retryable("The Kafka producer's queue stays full.", hint="Is the broker up?") from None
+                self._producer.poll(0.05)
+            else:
+                return
+
+    def flush(self, timeout: float = 60) -> None:
+        """Return when everything sent is acknowledged; Retryable or Fatal otherwise."""
+        left = self._producer.flush(timeout)
+        failed, self._failed = self._failed, []
+        if failed:
+            raise _failure(failed[0], len(failed))
+        if left:
+            raise Retryable(f"Kafka did not acknowledge {left} messages in {timeout:g} s.")
+
+    def _delivered(self, error: KafkaError | None, _message: Any) -> None:
+        if error is not None:
+            self._failed.append(error)
+
+
+def _failure(error: KafkaError, count: int) -> Retryable | Fatal:
+    """Tell a broker that may come back from a message it will never take."""
+    detail = f"{count} messages: {error.name()}"
+    if error.retriable() or error.code() in (KafkaError._MSG_TIMED_OUT, KafkaError._ALL_BROKERS_DOWN):  # noqa: SLF001 - librdkafka's own codes are spelled so
+        return Retryable("Kafka did not take the messages.", detail=detail)
+    return Fatal("Kafka refuses the messages.", detail=detail, hint="max.message.bytes and ACLs are the usual causes.")
+
+
+class KafkaAdmin:
+    """What the control side asks of a cluster. Every call has a deadline; a silent broker is Unreachable."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.bootstrap = bootstrap
+        self.client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
+
+    def partitions(self) -> dict[str, int]:
+        """Return partition counts by topic."""
+        try:
+            metadata = self.client.list_topics(timeout=TIMEOUT)
+        except KafkaException as error:
+            raise self._silent(error) from error
+        return {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+
+    def topic_ids(self, names: Sequence[str]) -> dict[str, str]:
+        """Return topic ids (UUIDs as text) by topic; unknown topics are left out."""
+        from confluent_kafka import TopicCollection  # noqa: PLC0415 - one use
+
+        found = {}
+        for name, future in self.client.describe_topics(TopicCollection(list(names)), request_timeout=TIMEOUT).items():
+            try:
+                found[name] = str(future.result().topic_id)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise self._silent(error) from error
+        return found
+
+    def ends(self, names: Iterable[str]) -> Offsets:
+        """Return end offsets (the next offset to be written) of all partitions of the topics."""
+        return self._list(names, OffsetSpec.latest())
+
+    def starts(self, names: Iterable[str]) -> Offsets:
+        """Return the oldest offsets still there."""
+        return self._list(names, OffsetSpec.earliest())
+
+    def at_time(self, names: Iterable[str], milliseconds: int) -> Offsets:
+        """Return the first offsets at or after a Kafka timestamp; -1 where there is none."""
+        return self._list(names, OffsetSpec.for_timestamp(milliseconds))
+
+    def committed(self, group: str, names: Iterable[str]) -> Offsets:
+        """Return a group's committed offsets; -1001 where it has committed nothing."""
+        counts = self.partitions()
+        wanted = [TopicPartition(name, index) for name in names for index in range(counts.get(name, 0))]
+        if not wanted:
+            return {}
+        request = [GroupOffsets(group, wanted)]
+        try:
+            answer = self.client.list_consumer_group_offsets(request, request_timeout=TIMEOUT)[group].result()
+        except KafkaException as error:
+            raise self._silent(error) from error
+        return {(place.topic, place.partition): place.offset for place in answer.topic_partitions}
+
+    def members(self, group: str) -> int:
+        """Return how many members a consumer group has; 0 when the group does not exist."""
+        try:
+            found = self.client.describe_consumer_groups([group], request_timeout=TIMEOUT)[group].result()
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return 0
+            raise self._silent(error) from error
+        return len(found.members)
+
+    def rewind(self, group: str, offsets: Mapping[Place, int]) -> None:
+        """Set a group's committed offsets; the group must have no member."""
+        places = [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
+        try:
+            self.client.alter_consumer_group_offsets([GroupOffsets(group, places)], request_timeout=TIMEOUT)[
+                group
+            ].result()
+        except KafkaException as error:
+            raise self._silent(error) from error
+
+    def _list(self, names: Iterable[str], spec: Any) -> Offsets:
+        counts = self.partitions()
+        request = {TopicPartition(name, index): spec for name in names for index in range(counts.get(name, 0))}
+        if not request:
+            return {}
+        try:
+            futures = self.client.list_offsets(request, request_timeout=TIMEOUT)
+            return {(place.topic, place.partition): future.result().offset for place, future in futures.items()}
+        except KafkaException as error:
+            raise self._silent(error) from error
+
+    def _silent(self, error: KafkaException) -> Unreachable:
+        return Unreachable(
+            "Kafka does not answer as it should.", detail=f"{self.bootstrap}: {error.args[0]}", hint="Is the broker up?"
+        )
+
+
+def reader(bootstrap: str, client: str, **extra: Any) -> Consumer:
+    """Return a consumer for reading topics by hand (assign, never subscribe): it commits nothing."""
+    return Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": f"tailrace-reader-{client}",
+            "client.id": client,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+            **extra,
+        }
+    )

@@ -1,0 +1,111 @@
+"""What goes where: the declarations a user writes in sinks/*.py.
+
+They are plain frozen values. The writers (tailrace.sink), the resources of ``plan`` and ``apply`` (tailrace.control)
+and ``verify`` read them; none of them is registered anywhere: a worker finds them as module-level names.
+
+Key templates look like ``"CUSTOMER#{customer_id}"``. Text values are rendered with ``%`` and ``#`` percent-encoded,
+so that two different keys never render to the same string.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from string import Formatter
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tailrace.change import Change, Rejection
+
+# Names of the attributes that Tailrace adds to what it writes.
+VERSION_ATTRIBUTE = "_v"  # DynamoDB, number
+RECORD_ATTRIBUTE = "_type"  # DynamoDB, the record's name
+DELETED_ATTRIBUTE = "_deleted"  # DynamoDB, true on a tombstone item
+TTL_ATTRIBUTE = "_ttl"  # DynamoDB, seconds since 1970, on tombstones and where ``ttl`` is declared
+DELETED_FIELD = "tailrace_deleted"  # OpenSearch, true on a delete marker, which the alias filters out
+LAKE_COLUMNS = ("_op", "_version", "_lsn", "_committed_at", "_partition", "_offset")
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """The contract of a store's writer, user's own included.
+
+    ``write`` gets one batch of one partition, in offset order, and returns when every change is durable except the
+    rejected ones, each named by its index. Several partitions may be written at once, from several threads.
+    Writing a batch twice, or an old one after a new one, leaves the newest. It raises Retryable to get the same
+    batch again later, and anything else to stop the worker. ``timeout`` is in seconds. ``records`` names the
+    conformed records it wants. Progress is the worker's business alone.
+    """
+
+    @property
+    def records(self) -> Sequence[str]:
+        """Names of the conformed records that this sink takes."""
+
+    def write(self, batch: Sequence[Change], *, timeout: float) -> Sequence[Rejection]:
+        """Make the batch durable."""
+
+    def close(self) -> None:
+        """Release what was opened."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """A global secondary index: an item is in it only while the field named by ``when`` is true (or always)."""
+
+    name: str
+    pk: str
+    sk: str
+    when: str | None = None
+
+
+@dataclass(frozen=True)
+class DynamoDBTable:
+    """One record as items of one DynamoDB table; several records may share a table (single-table design).
+
+    ``pk`` and ``sk`` are key templates over the record's fields; ``ttl`` names a timestamp field after which
+    DynamoDB may remove the item.
+    """
+
+    table: str
+    record: str
+    pk: str
+    sk: str
+    indexes: tuple[Index, ...] = ()
+    ttl: str | None = None
+
+    @property
+    def key_fields(self) -> tuple[str, ...]:
+        """The record's fields that the item's key is made of."""
+        return template_fields(self.pk) + template_fields(self.sk)
+
+
+@dataclass(frozen=True)
+class LakeTable:
+    """One record as Parquet objects, ``<zone>/<table>/dt=YYYY-MM-DD/p<partition>-<first offset>.parquet``."""
+
+    table: str
+    record: str
+    zone: str = "conformed"
+
+
+@dataclass(frozen=True)
+class SearchIndex:
+    """One record as documents behind the alias ``alias``.
+
+    ``fields`` limits what a document holds (every field of the record by default; the key is always there);
+    ``text`` names the string fields to search by words, each with an exact ``.keyword`` beside it.
+    """
+
+    alias: str
+    record: str
+    fields: tuple[str, ...] = ()
+    text: tuple[str, ...] = ()
+
+
+Target = DynamoDBTable | LakeTable | SearchIndex
+
+
+def template_fields(template: str) -> tuple[str, ...]:
+    """Return the field names in a key template, in order."""
+    return tuple(name for _, name, _, _ in Formatter().parse(template) if name)

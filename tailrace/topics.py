@@ -1,0 +1,45 @@
+"""Topic and group names of a pipeline, in one place.
+
+Debezium names the raw topics itself, ``<topic.prefix>.<schema>.<table>``; with ``topic.prefix = <pipeline>.raw``
+they fall under the same scheme as ours.
+"""
+
+from __future__ import annotations
+
+HEARTBEAT_SCHEMA = "tailrace"
+HEARTBEAT_TABLE = "heartbeat"
+
+
+def prefix(pipeline: str) -> str:
+    """Return the connector's ``topic.prefix``."""
+    return f"{pipeline}.raw"
+
+
+def raw(pipeline: str, table: str) -> str:
+    """Return the raw topic of ``table``, given as ``schema.table``."""
+    return f"{prefix(pipeline)}.{table}"
+
+
+def heartbeat(pipeline: str) -> str:
+    """Return the raw topic of the heartbeat table, which carries the markers of the barrier."""
+    return raw(pipeline, f"{HEARTBEAT_SCHEMA}.{HEARTBEAT_TABLE}")
+
+
+def conformed(pipeline: str, record: str) -> str:
+    """Return the topic of one conformed record."""
+    return f"{pipeline}.conformed.{record}"
+
+
+def dead_letters(pipeline: str, worker: str) -> str:
+    """Return the dead-letter topic of one worker."""
+    return f"{pipeline}.dlq.{worker}"
+
+
+def control(pipeline: str) -> str:
+    """Return the compacted topic that holds epoch, topic ids and partition counts."""
+    return f"{pipeline}.control"
+
+
+def group(pipeline: str, worker: str) -> str:
+    """Return the consumer group of one worker (a processor or a sink module)."""
+    return f"{pipeline}.{worker}"

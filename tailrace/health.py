@@ -87,7 +87,7 @@ class HealthServer:
 class _Handler(BaseHTTPRequestHandler):
     health: Health
 
-    def do_GET(self) -> None:  # noqa: N802 - the name http.server calls
+    def do_GET(self) -> None:
         """Answer one probe."""
         if self.path == "/metrics":
             self._answer(HTTPStatus.OK, generate_latest(self.health.registry), CONTENT_TYPE_LATEST)

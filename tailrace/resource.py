@@ -1,6 +1,6 @@
 """Resources: what ``plan`` compares and ``apply`` makes, one class per kind, each beside what it belongs to.
 
-``inspect`` only reads. ``apply`` makes the thing what the project says, and may be called twice: the second call changes
+``inspect`` only reads. ``apply`` makes the thing what the project says, and may be called twice: the second changes
 nothing. A difference that cannot be mended in place (a partition count, say) is a ``conflict``: apply refuses it.
 """
 

@@ -129,6 +129,6 @@ class Supervisor:
             try:
                 process.wait(deadline.remaining())
             except subprocess.TimeoutExpired:
-                log.error("worker did not stop in time and is killed", pid=process.pid)
+                log.warning("worker did not stop in time and is killed", pid=process.pid)
                 process.kill()
                 process.wait(10)

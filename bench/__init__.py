@@ -1,0 +1,1 @@
+"""Benchmarks: ratios against bare clients, never timed tests."""

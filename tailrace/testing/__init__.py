@@ -1,0 +1,27 @@
+"""For tests of sinks, users' own included: a sink in memory, faults on demand, and the promises every sink keeps.
+
+    from tailrace.testing import SinkContract, Store
+
+    class TestMySink(SinkContract):          # with a fixture `store` that returns a Store
+        ...
+
+It needs no server and no test framework; the contract suite is a plain class that pytest collects when subclassed.
+"""
+
+from tailrace.testing.faults import FailAfter, FailBefore, Faults, Hold
+from tailrace.testing.memory import MemorySink
+from tailrace.testing.parcels import PARCEL, Tape, parcel
+from tailrace.testing.promises import SinkContract, Store
+
+__all__ = [
+    "PARCEL",
+    "FailAfter",
+    "FailBefore",
+    "Faults",
+    "Hold",
+    "MemorySink",
+    "SinkContract",
+    "Store",
+    "Tape",
+    "parcel",
+]

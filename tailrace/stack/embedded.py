@@ -21,7 +21,7 @@ from tailrace.stack import artifacts, connect, dynamodb, kafka, opensearch, post
 from tailrace.stack.cache import Cache
 from tailrace.stack.home import Home, exclusive, open_home
 from tailrace.stack.progress import Lines
-from tailrace.stack.startup import Startup, running
+from tailrace.stack.startup import Startup, require_ports, running
 from tailrace.stack.status import ServiceStatus, survey
 from tailrace.stack.watchdog import Watchdog
 
@@ -88,6 +88,11 @@ class Stack:
         home = self._home()
         return [survey(home, service, running(home, service)) for service in SERVICES]
 
+    def stopped(self) -> set[str]:
+        """Return the names of the services that have no process."""
+        home = self._home()
+        return {service.name for service in SERVICES if not running(home, service)}
+
     def start_seconds(self) -> float | None:
         """Return how long the last full start took."""
         return self._home().state.start_seconds
@@ -117,7 +122,7 @@ class Stack:
             home = self._home()
             if not home.state.ports:
                 raise Refused("This stack was never started.", hint="Run `tailrace stack up`.")
-            self._run(home, [named(name)], lambda _line: None)
+            self._start(home, [named(name)], lambda _line: None, bound=False)
 
     def stop(self, name: str) -> None:
         """Stop one service in good order."""
@@ -137,30 +142,24 @@ class Stack:
 
     def _start(self, home: Home, services: Sequence[Service], say: Callable[[str], None], *, bound: bool) -> None:
         absent = [service for service in services if not running(home, service)]
+        for service in absent:
+            require_ports(home, service)
         watchdog = Watchdog.start(self.folder) if absent or bound else None
         began = time.monotonic()
         try:
-            self._run(home, services, say)
+            Startup(home, services, say).run()
         except BaseException:
+            self._stop(home, absent, STOP_SECONDS)  # interrupted once more, it is the watchdog's work
             if watchdog:
                 watchdog.release()
             raise
-        if len(absent) == len(services):
+        if len(absent) == len(SERVICES):
             home.state.start_seconds = round(time.monotonic() - began, 1)
             home.save()
         if bound:
             self._watchdog, watchdog = watchdog, self._watchdog
         if watchdog:
             watchdog.release()
-
-    def _run(self, home: Home, services: Sequence[Service], say: Callable[[str], None]) -> None:
-        """Start services; when that fails or is interrupted, stop those that were not running before."""
-        absent = [service for service in services if not running(home, service)]
-        try:
-            Startup(home, services, say).run()
-        except BaseException:
-            self._stop(home, absent, STOP_SECONDS)
-            raise
 
     def _stop(self, home: Home, services: Sequence[Service], timeout: float) -> None:
         records = [(service, running(home, service)) for service in services]

@@ -93,10 +93,15 @@ def running(home: Home, service: Service) -> Record | None:
     return record if record and record.process() else None
 
 
-def start(home: Home, service: Service) -> Record:
-    """Start one service and write its pid file; its ports must be free."""
+def require_ports(home: Home, service: Service) -> None:
+    """Raise Refused, naming the owner, when a port of the service is taken."""
     for name in service.ports:
         require_free(name, home.port(name))
+
+
+def start(home: Home, service: Service) -> Record:
+    """Start one service and write its pid file; its ports must be free."""
+    require_ports(home, service)
     log = home.log(service.name)
     if log.exists() and log.stat().st_size > LOG_LIMIT:
         log.replace(log.with_suffix(".log.1"))

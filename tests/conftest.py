@@ -1,0 +1,32 @@
+"""The one stack that all tests share, started once and only when a test asks for it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `tests.providers`, however pytest was started
+
+from tests.providers import PROVIDERS, VARIABLE, RunningStack  # noqa: E402 - needs the line above
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that uses the stack, so that `-m "not stack"` selects those that need no server."""
+    for item in items:
+        if "stack" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.stack)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """Give the running servers; a stack that does not start fails the tests that asked for it."""
+    provider = PROVIDERS[os.environ.get(VARIABLE, "embedded")]
+    with provider(tmp_path_factory.mktemp("stack")) as running:
+        yield running

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tailrace.change import Change
     from tailrace.contract import Contract, Field
 
+DELETE = "d"  # whatever the source did: a row that left a filter is gone as well
 UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
 META = pa.schema(
     [
@@ -147,7 +148,7 @@ def _values(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
 
 def _meta(changes: Sequence[Change]) -> list[pa.Array]:
     columns = (
-        [change.op for change in changes],
+        [DELETE if change.value is None else change.op for change in changes],
         [change.version for change in changes],
         [change.lsn for change in changes],
         [change.committed_us for change in changes],
@@ -164,6 +165,7 @@ def encode(table: pa.Table) -> bytes:
     return bytes(out.getvalue())
 
 
-def offsets(body: bytes) -> set[int]:
-    """Return the offsets of the changes in the bytes of an object."""
-    return set(pq.read_table(pa.BufferReader(body), columns=["_offset"])["_offset"].to_pylist())
+def marks(body: bytes) -> frozenset[tuple[int, int]]:
+    """Return (offset, version) of every change in the bytes of an object."""
+    table = pq.read_table(pa.BufferReader(body), columns=["_offset", "_version"])
+    return frozenset(zip(table["_offset"].to_pylist(), table["_version"].to_pylist(), strict=True))

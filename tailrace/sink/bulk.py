@@ -1,0 +1,136 @@
+"""One bulk request: its bytes, and what each item of the answer means.
+
+Several changes of one document in a batch become its newest one; the older ones stay behind it as candidates, in case
+the newest is rejected, so that the document ends as if they had been written one by one. It opens no connection.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Literal
+
+import orjson
+
+from tailrace.change import Rejection
+from tailrace.errors import Rejected
+from tailrace.sink import mapping
+from tailrace.targets import DELETED_FIELD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from tailrace.change import Change
+    from tailrace.contract import Contract
+
+MIB = 1024 * 1024
+REQUEST_BYTES = 8 * MIB
+MARKER = orjson.dumps({DELETED_FIELD: True})
+_FIELD = re.compile(r"field (?:\[([\w.-]+)\]|name '([\w.-]+)')|introduction of \[([\w.-]+)\]")
+Verdict = Literal["written", "stale", "again", "rejected", "missing", "unknown"]
+
+
+@dataclass
+class Document:
+    """One document of a batch: its changes by position, newest last, and the bytes of the newest."""
+
+    identity: str
+    candidates: list[tuple[int, Change]]
+    lines: bytes = b""
+
+    @property
+    def position(self) -> int:
+        """The index in the batch of the change that is to be written."""
+        return self.candidates[-1][0]
+
+
+@dataclass
+class Pending:
+    """What is left of a batch: documents to be sent, and the changes that can never be."""
+
+    contract: Contract
+    renderer: mapping.Renderer
+    documents: list[Document] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+    stale: int = 0
+
+    def take(self, batch: Sequence[Change]) -> None:
+        """Take a batch: one document per id."""
+        by_id: dict[str, Document] = {}
+        for entry in enumerate(batch):
+            identity = mapping.document_id(self.contract, entry[1].key)
+            found = by_id.get(identity)
+            if found is None:
+                by_id[identity] = Document(identity, [entry])
+            else:
+                found.candidates.append(entry)
+        for found in by_id.values():
+            if len(found.candidates) > 1:
+                found.candidates.sort(key=lambda entry: entry[1].version)
+            self._render(found)
+
+    def reject(self, document: Document, reason: str) -> None:
+        """Give up the newest change of a document, and fall back on the one before it."""
+        self.rejections.append(Rejection(document.position, reason))
+        document.candidates.pop()
+        self._render(document)
+
+    def _render(self, document: Document) -> None:
+        while document.candidates:
+            position, change = document.candidates[-1]
+            try:
+                body = MARKER if change.value is None else self.renderer.document(change.value)
+            except Rejected as error:
+                self.rejections.append(Rejection(position, f"{error.problem} {error.detail}"))
+                document.candidates.pop()
+            else:
+                action = {"_id": document.identity, "version": change.version, "version_type": "external"}
+                document.lines = b"%b\n%b\n" % (orjson.dumps({"index": action}), body)
+                self.documents.append(document)
+                return
+
+    def settle(self, document: Document, item: Mapping[str, Any]) -> Verdict:
+        """Take one item of an answer; what is not over is kept by the caller."""
+        verdict = judge(item)
+        if verdict == "stale":
+            self.stale += 1
+        elif verdict == "rejected":
+            self.reject(document, reason(item))
+        return verdict
+
+
+def judge(item: Mapping[str, Any]) -> Verdict:
+    """Say what an item of a bulk answer means."""
+    status, kind = int(item["status"]), str(item.get("error", {}).get("type", ""))
+    if status in (HTTPStatus.OK, HTTPStatus.CREATED):
+        return "written"
+    if status == HTTPStatus.CONFLICT:
+        return "stale"
+    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE) or "rejected_execution" in kind:
+        return "again"
+    if status == HTTPStatus.BAD_REQUEST:
+        return "rejected"
+    return "missing" if status == HTTPStatus.NOT_FOUND else "unknown"
+
+
+def reason(item: Mapping[str, Any]) -> str:
+    """Say why an item was rejected, without the preview of its value that OpenSearch adds."""
+    error = item.get("error", {})
+    found = _FIELD.search(str(error.get("reason", "")))
+    where = f" at the field {next(name for name in found.groups() if name)}" if found else ""
+    return f"OpenSearch cannot index the document{where}: {error.get('type', 'no reason given')}."
+
+
+def requests(documents: Iterable[Document], limit: int = REQUEST_BYTES) -> Iterator[list[Document]]:
+    """Cut documents into requests of at most ``limit`` bytes, one document at least."""
+    chunk: list[Document] = []
+    size = 0
+    for document in documents:
+        if chunk and size + len(document.lines) > limit:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(document)
+        size += len(document.lines)
+    if chunk:
+        yield chunk

@@ -1,0 +1,172 @@
+"""What a record is in OpenSearch: index settings and mapping of a contract, the id and the document of a record.
+
+The mapping is explicit and strict. Exact numbers travel as JSON strings and JSON text travels as it is, so that
+``_source`` keeps every digit; times have six digits. A value that JSON or the index cannot hold (a NaN, a JSON array
+where an object is indexed) is rejected, never changed. It opens no connection.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from tailrace.errors import Rejected
+from tailrace.targets import DELETED_FIELD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import date, time
+    from decimal import Decimal
+
+    from tailrace.contract import Contract, Field
+    from tailrace.targets import SearchIndex
+
+LONGEST_KEYWORD = 8191  # characters; Lucene takes 32,766 bytes and UTF-8 needs at most 4 a character
+LONGEST_ID = 512  # bytes
+EXACT_IN_DOUBLE = 15  # decimal digits that a double holds
+DATE_FORMAT = "strict_date_optional_time"
+MAPPING = {
+    "boolean": {"type": "boolean"}, "int": {"type": "integer"}, "long": {"type": "long"}, "float": {"type": "float"},
+    "double": {"type": "double"}, "bytes": {"type": "binary"}, "json": {"type": "flat_object"},
+    "date": {"type": "date", "format": DATE_FORMAT}, "timestamp-micros": {"type": "date", "format": DATE_FORMAT},
+    "local-timestamp-micros": {"type": "date", "format": DATE_FORMAT},
+}  # fmt: skip
+
+
+def index_name(target: SearchIndex) -> str:
+    """Return the name of the index behind the alias."""
+    return f"{target.alias}-000001"
+
+
+def index_body(target: SearchIndex, contract: Contract) -> dict[str, Any]:
+    """Return the body of ``PUT /<index_name>``: settings, mapping and the alias, which hides delete markers."""
+    properties = {
+        field.name: field_mapping(field, text=field.name in target.text) for field in fields(target, contract)
+    }
+    hidden = {"bool": {"must_not": {"term": {DELETED_FIELD: True}}}}
+    return {
+        "settings": {"index": {"number_of_shards": 1, "auto_expand_replicas": "0-1", "refresh_interval": "1s"}},
+        "mappings": {"dynamic": "strict", "properties": {**properties, DELETED_FIELD: {"type": "boolean"}}},
+        "aliases": {target.alias: {"filter": hidden, "is_write_index": True}},
+    }
+
+
+def fields(target: SearchIndex, contract: Contract) -> tuple[Field, ...]:
+    """Return the fields that a document holds: the key, and those the target names, in the contract's order."""
+    wanted = {*(target.fields or contract.by_name), *contract.key}
+    return tuple(field for field in contract.fields if field.name in wanted)
+
+
+def field_mapping(field: Field, *, text: bool = False) -> dict[str, Any]:
+    """Return the mapping of one field; ``text`` makes it searchable by words, exact under ``.keyword``."""
+    if field.kind == "decimal" and field.precision <= EXACT_IN_DOUBLE:
+        return {"type": "scaled_float", "scaling_factor": 10**field.scale}
+    if field.kind in MAPPING:
+        return dict(MAPPING[field.kind])
+    keyword = {"type": "keyword", "ignore_above": LONGEST_KEYWORD}
+    return {"type": "text", "fields": {"keyword": keyword}} if text else keyword
+
+
+def document_id(contract: Contract, key: Mapping[str, Any]) -> str:
+    """Return the id of a record's document: the key's text, the parts of a composite key joined by ``|``."""
+    parts = [key_text(contract.by_name[name], key[name]) for name in contract.key]
+    if len(parts) > 1:
+        parts = [part.replace("%", "%25").replace("|", "%7C") for part in parts]
+    identity = "|".join(parts)
+    encoded = identity.encode()
+    return identity if len(encoded) <= LONGEST_ID else f"sha256:{hashlib.sha256(encoded).hexdigest()}"
+
+
+def key_text(field: Field, value: Any) -> str:
+    """Return one key column as text: strings as they are, everything else as the document shows it."""
+    if isinstance(value, str):
+        return value
+    render = RENDER.get(field.kind)
+    shown = render(value) if render else value
+    return shown if isinstance(shown, str) else json.dumps(shown)
+
+
+class Renderer:
+    """Documents of one target, as JSON bytes on one line."""
+
+    def __init__(self, target: SearchIndex, contract: Contract) -> None:
+        self._renders = tuple((field.name, RENDER.get(field.kind)) for field in fields(target, contract))
+
+    def document(self, value: Mapping[str, Any]) -> bytes:
+        """Return the document of a record, or raise Rejected naming the field that does not fit."""
+        shown: dict[str, Any] = {}
+        name = ""
+        try:
+            for name, render in self._renders:
+                given = value[name]
+                shown[name] = given if render is None or given is None else render(given)
+            return orjson.dumps(shown)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Rejected(
+                f"The value of {name or 'a field'} does not fit the search index.",
+                stage="write",
+                detail=str(error) if isinstance(error, _Unfit) else type(error).__name__,
+            ) from error
+
+
+class _Unfit(ValueError):
+    """A value that the index cannot hold; its text says why and holds no value."""
+
+
+def _digits(value: Decimal) -> str:
+    return format(value, "f")
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise _Unfit("not a finite number")
+    return value
+
+
+def _finite_digits(value: Decimal) -> str:
+    if not value.is_finite():
+        raise _Unfit("not a finite number")
+    return format(value, "f")
+
+
+def _day(value: date) -> str:
+    return value.isoformat()
+
+
+def _clock(value: time) -> str:
+    return value.isoformat()
+
+
+def _instant(value: datetime) -> str:
+    if value.tzinfo is None:
+        raise _Unfit("an instant without a time zone")
+    shown = (value if value.tzinfo is UTC else value.astimezone(UTC)).isoformat(timespec="microseconds")
+    return f"{shown[:-6]}Z"  # without +00:00
+
+
+def _local(value: datetime) -> str:
+    return value.isoformat(timespec="microseconds")
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode()
+
+
+def _object(text: str) -> orjson.Fragment:
+    """Return JSON text to be embedded as it is: line breaks stand only between its tokens, and would end the line."""
+    if not text.lstrip(" \t\r\n").startswith("{"):
+        raise _Unfit("JSON that is not an object")
+    return orjson.Fragment(text.replace("\n", " ").replace("\r", " "))
+
+
+RENDER: dict[str, Callable[[Any], Any]] = {
+    "float": _finite, "double": _finite, "json": _object, "bytes": _base64, "decimal": _finite_digits,
+    "numeric": _digits, "date": _day, "time-micros": _clock, "timestamp-micros": _instant,
+    "local-timestamp-micros": _local, "uuid": str,
+}  # fmt: skip

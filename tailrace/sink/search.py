@@ -1,0 +1,149 @@
+"""The search index's writer: a batch becomes bulk requests with external versions, settled item by item.
+
+It writes through the alias and demands that it is one (``require_alias``), so that a missing index is an error and
+never made by accident. A delete is a marker document, which outlives ``index.gc_deletes`` and is hidden by the alias's
+filter. A stale write (409) is a success; an item the cluster had no room for is sent again alone, until the deadline.
+``tailrace.sink.mapping`` makes the documents, ``tailrace.sink.bulk`` the requests; this module does the I/O.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from opensearchpy import OpenSearch
+from opensearchpy.exceptions import ConnectionError as NoConnection
+from opensearchpy.exceptions import NotFoundError, TransportError
+
+from tailrace.deadline import Deadline
+from tailrace.errors import Fatal, Retryable
+from tailrace.sink import bulk, mapping
+from tailrace.sink.writer import Batching, Written
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tailrace.change import Change
+    from tailrace.contract import Contract
+    from tailrace.endpoints import Endpoints
+    from tailrace.sink.bulk import Document, Pending
+    from tailrace.targets import SearchIndex
+
+# Enough of the answer to judge every item by its place: a fifth of its bytes.
+ANSWER = "errors,items.*.status,items.*.error.type,items.*.error.reason"
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds
+CONNECTIONS = 16
+
+
+class SearchWriter:
+    """A Sink over one alias; ``write`` may be called for several partitions at once."""
+
+    batching = Batching(rows=5000, bytes=bulk.REQUEST_BYTES, linger_seconds=0.0)
+
+    def __init__(self, target: SearchIndex, contract: Contract, endpoints: Endpoints) -> None:
+        self.records: Sequence[str] = (target.record,)
+        self._target, self._contract = target, contract
+        self._renderer = mapping.Renderer(target, contract)
+        self._client = OpenSearch(endpoints.opensearch, max_retries=0, maxsize=CONNECTIONS)
+        self._pause = threading.Event()  # set when closed: ends the wait between attempts
+
+    def connect(self) -> None:
+        """Look for the alias."""
+        try:
+            self._client.indices.get_alias(name=self._target.alias)
+        except NotFoundError as error:
+            raise self._missing() from error
+        except TransportError as error:
+            raise _explain(error) from error
+
+    def write(self, batch: Sequence[Change], *, timeout: float) -> Written:
+        """Index the newest change of every document."""
+        deadline = Deadline.after(timeout)
+        pending = bulk.Pending(self._contract, self._renderer)
+        pending.take(batch)
+        pause = FIRST_PAUSE
+        while pending.documents:
+            documents, pending.documents = pending.documents, []
+            busy: list[Document] = []
+            for chunk in bulk.requests(documents):
+                busy += self._send(pending, chunk, deadline)
+            pending.documents += busy
+            if busy:
+                self._wait(pause, deadline)
+                pause = min(2 * pause, LONGEST_PAUSE)
+        return Written(tuple(pending.rejections), pending.stale)
+
+    def close(self) -> None:
+        """Close the connections and end every wait."""
+        self._pause.set()
+        self._client.close()
+
+    def _wait(self, pause: float, deadline: Deadline) -> None:
+        """Wait a random part of ``pause``; Retryable when the deadline would pass or the writer is closed."""
+        seconds = pause * random.uniform(0.5, 1)  # noqa: S311 - jitter, not a secret
+        if seconds >= deadline.remaining() or self._pause.wait(seconds):
+            raise Retryable("OpenSearch has no room for some documents.", after=pause)
+
+    def _send(self, pending: Pending, chunk: list[Document], deadline: Deadline) -> list[Document]:
+        """Send one request, settle its items, and return the documents that the cluster had no room for."""
+        if deadline.passed():
+            raise Retryable("OpenSearch was too slow for one batch.")
+        limits = {"require_alias": "true", "filter_path": ANSWER, "request_timeout": max(1.0, deadline.remaining())}
+        body = b"".join(document.lines for document in chunk)
+        try:
+            answer = self._client.bulk(body=body, index=self._target.alias, params=limits)
+        except TransportError as error:
+            if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                return self._halve(pending, chunk, deadline)
+            if error.status_code == HTTPStatus.NOT_FOUND:
+                raise self._missing() from error
+            raise _explain(error) from error
+        if not answer["errors"]:
+            return []
+        return self._settle(pending, chunk, answer["items"])
+
+    def _halve(self, pending: Pending, chunk: list[Document], deadline: Deadline) -> list[Document]:
+        """Send a request that was too large in two halves; a document that is too large alone is rejected."""
+        if len(chunk) == 1:
+            pending.reject(chunk[0], "The document is larger than http.max_content_length of OpenSearch.")
+            return []
+        middle = len(chunk) // 2
+        return self._send(pending, chunk[:middle], deadline) + self._send(pending, chunk[middle:], deadline)
+
+    def _settle(self, pending: Pending, chunk: list[Document], items: Sequence[dict[str, Any]]) -> list[Document]:
+        busy = []
+        for document, item in zip(chunk, items, strict=True):
+            verdict = pending.settle(document, item["index"])
+            if verdict == "again":
+                busy.append(document)
+            elif verdict == "missing":
+                raise self._missing()
+            elif verdict == "unknown":
+                raise Fatal(
+                    "OpenSearch answered one document in an unknown way.",
+                    detail=f"{item['index']['status']} {item['index'].get('error', {}).get('type', '')}",
+                )
+        return busy
+
+    def _missing(self) -> Fatal:
+        return Fatal(
+            f"There is no index behind the alias {self._target.alias}.",
+            detail="It was never made, or was removed; a new one must be filled from the beginning.",
+            hint="Run `tailrace apply`, then `tailrace replay` if it held documents before.",
+        )
+
+
+def _explain(error: TransportError) -> Fatal | Retryable:
+    """Tell a cluster that may come back from a request it will never take."""
+    status = error.status_code
+    if isinstance(error, NoConnection) or not isinstance(status, int):
+        return Retryable("OpenSearch does not answer.", detail=type(error).__name__)
+    detail = f"{status} {error.error if isinstance(error.error, str) else ''}"[:200]
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in (
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.REQUEST_TIMEOUT,
+    ):
+        return Retryable("OpenSearch cannot take requests now.", detail=detail)
+    return Fatal("OpenSearch refuses a request.", detail=detail, hint="Look at its log, and at user and password.")

@@ -1,0 +1,141 @@
+"""One partition's part in a sink worker: what is buffered, what is being written, when to try again.
+
+A lane has at most one batch in flight, and a batch stays the lane's until it is durable, so offsets move in order and
+never past something unwritten. It decides and does nothing: ``tailrace.sink.loop`` acts. Times are monotonic seconds.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tailrace.sink.writer import Batching
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from concurrent.futures import Future
+
+    from tailrace.kafka import Place
+    from tailrace.sink.decode import Message
+    from tailrace.sink.delivery import Delivered
+
+    Job = Future[Delivered | None]
+
+LONGEST_PAUSE = 30.0
+MESSAGE_OVERHEAD = 200  # bytes of a message that are neither key nor value, roughly
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How much a lane may buffer before its partition is paused."""
+
+    rows: int
+    bytes: int
+
+
+@dataclass(slots=True)
+class Lane:
+    """The state of one assigned partition.
+
+    ``batch`` is what is in flight or waiting to be tried again; ``begun`` is false until the sinks that want to know
+    where the partition begins have been told.
+    """
+
+    place: Place
+    batching: Batching
+    room: Room
+    begun: bool = True
+    buffer: deque[Message] = field(default_factory=deque)
+    size: int = 0
+    oldest: float = 0.0
+    batch: list[Message] = field(default_factory=list)
+    job: Job | None = None
+    attempts: int = 0
+    retry_at: float = 0.0
+    trouble: str = ""
+    paused: bool = False
+
+    def add(self, message: Message, now: float) -> None:
+        """Buffer one message."""
+        if not self.buffer:
+            self.oldest = now
+        self.buffer.append(message)
+        self.size += weight(message)
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more should be fetched for now."""
+        return len(self.buffer) >= self.room.rows or self.size >= self.room.bytes
+
+    @property
+    def low(self) -> bool:
+        """Whether a paused lane should be fetched for again."""
+        return len(self.buffer) <= self.room.rows // 2 and self.size <= self.room.bytes // 2
+
+    def wait(self, now: float) -> float | None:
+        """Return in how many seconds this lane has something to start; None when only news can tell."""
+        if self.job is not None:
+            return None
+        if self.attempts:
+            return max(0.0, self.retry_at - now)
+        if not self.begun:
+            return 0.0
+        if not self.buffer:
+            return None
+        if self.full or len(self.buffer) >= self.batching.rows or self.size >= self.batching.bytes:
+            return 0.0
+        return max(0.0, self.oldest + self.batching.linger_seconds - now)
+
+    def take(self, now: float) -> list[Message]:
+        """Return the batch to write: the one that failed before, else the next one off the buffer."""
+        if not self.batch:
+            taken = 0
+            while self.buffer and len(self.batch) < self.batching.rows and taken < self.batching.bytes:
+                message = self.buffer.popleft()
+                taken += weight(message)
+                self.batch.append(message)
+            self.size -= taken
+            self.oldest = now
+        return self.batch
+
+    def delivered(self) -> int | None:
+        """Forget the batch that is durable now; return the offset after it, None when there was no batch."""
+        end = self.batch[-1].offset() + 1 if self.batch else None
+        self.job, self.batch, self.attempts, self.trouble = None, [], 0, ""
+        self.begun = True
+        return end
+
+    def failed(self, problem: str, after: float, now: float) -> float:
+        """Keep the batch for another attempt; return in how many seconds."""
+        self.job, self.trouble = None, problem
+        self.attempts += 1
+        delay = pause(self.attempts, after)
+        self.retry_at = now + delay
+        return delay
+
+
+def weight(message: Message) -> int:
+    """Return the bytes a buffered message takes, roughly."""
+    return len(message.value() or b"") + len(message.key() or b"") + MESSAGE_OVERHEAD
+
+
+def pause(attempts: int, after: float) -> float:
+    """Return the seconds before the next attempt: what the store asks, doubled each time, at most 30, with jitter."""
+    longest = max(after, LONGEST_PAUSE)
+    return min(longest, after * 2.0 ** min(attempts - 1, 10)) * random.uniform(0.75, 1.0)  # noqa: S311 - jitter
+
+
+def room(lanes: int, batching: Batching, *, rows: int, size: int) -> Room:
+    """Share a worker's room of ``rows`` and ``size`` bytes among its lanes; each holds a batch at least."""
+    return Room(max(batching.rows, rows // max(1, lanes)), max(batching.bytes, size // max(1, lanes)))
+
+
+def smallest(wanted: Sequence[Batching]) -> Batching:
+    """Return the batching that suits several sinks of one topic: the smallest of each figure."""
+    return Batching(
+        min(each.rows for each in wanted),
+        min(each.bytes for each in wanted),
+        min(each.linger_seconds for each in wanted),
+    )

@@ -1,0 +1,277 @@
+"""The loop of a sink worker: poll, write in threads, store offsets of what is durable.
+
+Ordered per partition, parallel across partitions, at least once, bounded memory. Messages go into lanes; a lane's
+batch is delivered by a thread of the crew while this thread keeps polling, so that the group never thinks it dead.
+An offset is stored only after its batch is durable; the client commits stored offsets each second, and at once when
+partitions are revoked and at the end. Partitions that were lost belong to somebody else: nothing of them is committed.
+
+Retryable and Unreachable mean the same batch again, later. Anything else ends the worker with the offsets untouched.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import time
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from tailrace.deadline import Deadline
+from tailrace.errors import Fatal, Retryable, TailraceError, Unreachable
+from tailrace.sink.crew import Crew
+from tailrace.sink.lane import Lane, room
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from tailrace.kafka import Place
+    from tailrace.sink.delivery import Delivered
+    from tailrace.sink.lane import Job
+    from tailrace.sink.report import Report
+    from tailrace.sink.writer import Batching
+
+    Deliver = Callable[[Sequence[Any]], Delivered]
+    Begin = Callable[[Place], None]
+
+DRAIN_SECONDS = 20.0  # for what is in flight, when partitions are revoked and at the end
+ROOM_BYTES = 128 * 1024 * 1024  # buffered by all lanes together
+FETCH = 1000
+THREADS = 8
+IDLE, BUSY = 0.25, 0.01  # seconds to wait for news when nothing, or something, is in flight
+
+log = structlog.get_logger()
+
+
+class Loop:
+    """One worker's loop over one consumer; ``run`` returns when ``stop`` is set and raises what ended it otherwise.
+
+    ``batching`` are by topic. ``begin`` is called once per assigned partition, before its first batch, in a thread.
+    """
+
+    def __init__(
+        self,
+        consumer: Any,
+        *,
+        batching: Mapping[str, Batching],
+        deliver: Deliver,
+        begin: Begin | None,
+        report: Report,
+        stop: threading.Event,
+        buffer_rows: int,
+    ) -> None:
+        self._consumer, self._batching = consumer, batching
+        self._deliver, self._begin = deliver, begin
+        self._report, self._stop = report, stop
+        self._buffer_rows = buffer_rows
+        self._crew = Crew(THREADS)
+        self._failure: Exception | None = None
+        self.lanes: dict[Place, Lane] = {}
+
+    def run(self) -> None:
+        """Work until told to stop."""
+        self._consumer.subscribe(
+            list(self._batching), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+        try:
+            while not self._stop.is_set():
+                self._turn()
+            self._drain(self.lanes.values())
+        finally:
+            self._close()
+        self._raise_failure()
+
+    def _turn(self) -> None:
+        """Go round once: news in, finished batches off, due batches out."""
+        self._sort(self._poll())
+        self._raise_failure()
+        for lane in list(self.lanes.values()):
+            self._reap(lane)
+            self._start(lane)
+            self._balance(lane)
+        self._report.turn(self.lanes.values())
+
+    # News in
+
+    def _poll(self) -> list[Any]:
+        """Return new messages; waits only while nothing could be started, and never long."""
+        jobs = [lane.job for lane in self.lanes.values() if lane.job is not None]
+        now = time.monotonic()
+        waits = [wait for lane in self.lanes.values() if (wait := lane.wait(now)) is not None]
+        patience = min([*waits, IDLE])
+        try:
+            first = self._consumer.consume(1, 0.0 if jobs else patience)  # a larger number would wait to be filled
+            rest = self._consumer.consume(FETCH, 0.0)
+        except KafkaException as error:
+            raise _stopped(error.args[0]) from error
+        if jobs and not first and not rest:
+            concurrent.futures.wait(jobs, timeout=min(patience, BUSY), return_when=concurrent.futures.FIRST_COMPLETED)
+        return [*first, *rest]
+
+    def _sort(self, messages: Iterable[Any]) -> None:
+        now = time.monotonic()
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                _judge(error)
+                continue
+            lane = self.lanes.get((message.topic(), message.partition()))
+            if lane is not None:  # a message of a partition revoked inside this very call is dropped
+                lane.add(message, now)
+
+    # Batches out
+
+    def _start(self, lane: Lane) -> None:
+        now = time.monotonic()
+        if lane.wait(now) != 0.0:
+            return
+        if not lane.begun and self._begin is not None:
+            begin, place = self._begin, lane.place
+            lane.job = self._crew.submit(lambda: begin(place))
+        else:
+            batch = lane.take(now)
+            lane.job = self._crew.submit(lambda: self._deliver(batch))
+
+    def _reap(self, lane: Lane) -> None:
+        """Store the offset of a batch that is durable, or plan the next attempt of one that is not."""
+        if lane.job is None or not lane.job.done():
+            return
+        try:
+            delivered = lane.job.result()
+        except (Retryable, Unreachable) as error:
+            delay = lane.failed(error.problem, getattr(error, "after", 1.0), time.monotonic())
+            self._report.retry(lane, error, delay)
+            return
+        except TailraceError:
+            raise
+        except Exception as error:
+            raise _unknown(error) from error
+        end = lane.delivered()
+        if end is not None:
+            self._store(lane.place, end)
+        if delivered is not None:
+            self._report.delivered(lane.place[0], delivered)
+
+    def _store(self, place: Place, offset: int) -> None:
+        try:
+            self._consumer.store_offsets(offsets=[TopicPartition(place[0], place[1], offset)])
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._STATE:  # noqa: SLF001 - no longer ours: its new owner writes it again
+                raise
+
+    def _balance(self, lane: Lane) -> None:
+        """Pause what has no room, resume what has; once per transition."""
+        if not lane.paused and lane.full:
+            self._consumer.pause([TopicPartition(*lane.place)])
+            lane.paused = True
+        elif lane.paused and lane.low:
+            self._consumer.resume([TopicPartition(*lane.place)])
+            lane.paused = False
+
+    # Partitions come and go. The client may swallow what a callback raises, so it is kept and raised by the loop.
+
+    def _on_assign(self, consumer: Any, partitions: Sequence[Any]) -> None:
+        self._guarded(self._assign, consumer, partitions)
+
+    def _on_revoke(self, consumer: Any, partitions: Sequence[Any]) -> None:
+        self._guarded(self._revoke, consumer, partitions)
+
+    def _on_lost(self, consumer: Any, partitions: Sequence[Any]) -> None:
+        self._guarded(self._lose, consumer, partitions)
+
+    def _guarded(self, act: Callable[[Any, Sequence[Any]], None], consumer: Any, partitions: Sequence[Any]) -> None:
+        try:
+            act(consumer, partitions)
+        except Exception as error:  # noqa: BLE001 - raised by the loop as it is
+            self._failure = self._failure or error
+
+    def _assign(self, consumer: Any, partitions: Sequence[Any]) -> None:
+        for each in partitions:
+            wanted = self._batching[each.topic]
+            lane_room = room(1, wanted, rows=self._buffer_rows, size=ROOM_BYTES)
+            self.lanes[each.topic, each.partition] = Lane(
+                (each.topic, each.partition), wanted, lane_room, begun=self._begin is None
+            )
+        self._share()
+        consumer.incremental_assign(partitions)
+        self._report.assigned(len(partitions), len(self.lanes))
+
+    def _revoke(self, consumer: Any, partitions: Sequence[Any]) -> None:
+        """Finish what is in flight, commit it, let go of the rest."""
+        going = [lane for each in partitions if (lane := self.lanes.get((each.topic, each.partition)))]
+        try:
+            self._drain(going)
+        finally:
+            self._drop(partitions)
+            consumer.incremental_unassign(partitions)
+
+    def _lose(self, consumer: Any, partitions: Sequence[Any]) -> None:
+        self._drop(partitions)
+        consumer.incremental_unassign(partitions)
+
+    def _drop(self, partitions: Sequence[Any]) -> None:
+        for each in partitions:
+            self.lanes.pop((each.topic, each.partition), None)
+        self._share()
+        self._report.revoked(len(partitions), len(self.lanes))
+
+    def _share(self) -> None:
+        for lane in self.lanes.values():
+            lane.room = room(len(self.lanes), lane.batching, rows=self._buffer_rows, size=ROOM_BYTES)
+
+    # The end
+
+    def _drain(self, lanes: Iterable[Lane]) -> None:
+        """Wait, bounded, for what is in flight; store and commit what became durable."""
+        busy = [lane for lane in lanes if lane.job is not None]
+        deadline = Deadline.after(DRAIN_SECONDS)
+        jobs: list[Job] = [lane.job for lane in busy if lane.job is not None]
+        concurrent.futures.wait(jobs, timeout=deadline.remaining())
+        for lane in busy:
+            self._reap(lane)
+        self._commit()
+
+    def _commit(self) -> None:
+        try:
+            self._consumer.commit(asynchronous=False)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._NO_OFFSET:  # noqa: SLF001 - nothing was stored since the last commit
+                log.warning("offsets not committed; the successor writes them again", reason=error.args[0].name())
+
+    def _close(self) -> None:
+        self.lanes.clear()  # what still hangs after the drain is not waited for a second time
+        self._crew.close()
+        self._consumer.close()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise (
+                self._failure if isinstance(self._failure, TailraceError) else _unknown(self._failure)
+            ) from self._failure
+
+
+def _judge(error: KafkaError) -> None:
+    """Go on after what Kafka mends itself; Fatal otherwise."""
+    passing = (KafkaError._PARTITION_EOF, KafkaError._MAX_POLL_EXCEEDED, KafkaError._TRANSPORT)  # noqa: SLF001 - librdkafka's own codes are spelled so
+    if error.fatal() or not (error.retriable() or error.code() in passing):
+        raise _stopped(error)
+
+
+def _stopped(error: KafkaError) -> Fatal:
+    return Fatal(
+        "Kafka refuses to let this worker read.",
+        detail=error.name(),
+        hint="Another process with the same TAILRACE_INSTANCE, a deleted topic and missing ACLs are the usual causes.",
+    )
+
+
+def _unknown(error: BaseException) -> Fatal:
+    """Return what the worker ends with; the text of an unknown error may quote a row, so class and place must do."""
+    log.error("worker stops", error=type(error).__name__, trace=traceback.format_tb(error.__traceback__))
+    return Fatal(
+        "A batch failed in a way that is not known to be harmless.",
+        detail=type(error).__name__,
+        hint="The log has the trace. Offsets are where they were: fix the cause and start the worker again.",
+    )

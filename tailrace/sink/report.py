@@ -1,0 +1,82 @@
+"""What a sink worker says of itself: its Health, and log lines that do not repeat themselves.
+
+A store that is away for an hour is one warning at first, then one every half minute. Row values are never said.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from tailrace.errors import TailraceError
+    from tailrace.health import Health
+    from tailrace.sink.delivery import Delivered
+    from tailrace.sink.lane import Lane
+
+AGAIN_SECONDS = 30.0
+
+log = structlog.get_logger()
+
+
+class Report:
+    """The reports of one worker; used by its main thread alone."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+        self._warned = 0.0
+
+    def turn(self, lanes: Collection[Lane]) -> None:
+        """Say that the loop goes round, and whether all is well."""
+        health = self._health
+        health.beat()
+        health.ready = bool(lanes) and all(lane.begun for lane in lanes)
+        troubles = [lane.trouble for lane in lanes if lane.trouble]
+        if troubles:
+            health.doing = f"waiting to try {len(troubles)} of {len(lanes)} partitions again: {troubles[0]}"
+        else:
+            health.doing = "running" if lanes else "waiting for partitions"
+
+    def delivered(self, topic: str, batch: Delivered) -> None:
+        """Count one durable batch."""
+        health, worker = self._health, self._health.worker
+        health.records.labels(worker, topic).inc(batch.messages)
+        if batch.stale:
+            health.stale.labels(worker, topic).inc(batch.stale)
+        if batch.parked:
+            health.parked.labels(worker, topic).inc(batch.parked)
+            log.error("records parked in the dead-letter topic", worker=worker, topic=topic, records=batch.parked)
+        now = time.time()
+        latency = health.latency.labels(worker, topic)
+        for committed in batch.committed_us:
+            latency.observe(max(0.0, now - committed / 1e6))
+        if batch.committed_us:
+            health.lag.labels(worker, topic).set(max(0.0, now - batch.committed_us[-1] / 1e6))
+
+    def retry(self, lane: Lane, error: TailraceError, delay: float) -> None:
+        """Say that a batch is tried again, not too often."""
+        self._health.retries.labels(self._health.worker).inc()
+        now = time.monotonic()
+        if lane.attempts == 1 or now - self._warned >= AGAIN_SECONDS:
+            self._warned = now
+            log.warning(
+                "batch tried again",
+                worker=self._health.worker,
+                topic=lane.place[0],
+                partition=lane.place[1],
+                attempt=lane.attempts,
+                seconds=round(delay, 2),
+                reason=str(error),
+            )
+
+    def assigned(self, came: int, have: int) -> None:
+        """Say that partitions came."""
+        log.info("partitions assigned", worker=self._health.worker, came=came, have=have)
+
+    def revoked(self, went: int, have: int) -> None:
+        """Say that partitions went."""
+        log.info("partitions revoked", worker=self._health.worker, went=went, have=have)

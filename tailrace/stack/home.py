@@ -90,7 +90,7 @@ class Home:
             postgres=f"postgresql://{login}@{HOST}:{self.port('postgres')}",
             kafka=f"{HOST}:{self.port('kafka')}",
             connect=self.url("connect"),
-            registry=self.url("registry"),
+            registry=f"{self.url('registry')}/apis/ccompat/v7",  # as Confluent clients take it
             dynamodb=self.url("dynamodb"),
             s3=self.url("s3"),
             opensearch=self.url("opensearch"),

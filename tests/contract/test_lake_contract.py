@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from tailrace.endpoints import Endpoints
-
-pytestmark = pytest.mark.stack
+    from tests.providers import RunningStack
 
 
 class LakeStore:
@@ -52,7 +51,7 @@ class LakeStore:
 
 class TestLake(SinkContract):
     @pytest.fixture
-    def store(self, stack: Endpoints) -> Iterator[Store]:
-        made = LakeStore(stack)
+    def store(self, stack: RunningStack) -> Iterator[Store]:
+        made = LakeStore(stack.endpoints)
         yield made
         made.close()

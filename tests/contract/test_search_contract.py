@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tailrace.endpoints import Endpoints
-
-pytestmark = pytest.mark.stack
+    from tests.providers import RunningStack
 
 
 class SearchStore:
@@ -61,7 +60,7 @@ def typed(source: Mapping[str, Any]) -> dict[str, Any]:
 
 class TestSearch(SinkContract):
     @pytest.fixture
-    def store(self, stack: Endpoints) -> Iterator[Store]:
-        made = SearchStore(stack)
+    def store(self, stack: RunningStack) -> Iterator[Store]:
+        made = SearchStore(stack.endpoints)
         yield made
         made.close()

@@ -147,7 +147,7 @@ def _unreachable(url: str, said: str) -> Unreachable:
     return Unreachable("Postgres does not let us in.", detail=f"{without_password(url)}: {line}", hint=hint)
 
 
-def rows(connection: Connection, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+def rows(connection: Connection, sql: str, parameters: Sequence[Any] | None = None) -> list[Any]:
     """Run one query and return its rows as named tuples."""
     with connection.cursor(cursor_factory=psycopg2.extras.NamedTupleCursor) as cursor:
         cursor.execute(sql, parameters)  # type: ignore[no-untyped-call]  # the stubs leave it untyped
@@ -223,7 +223,7 @@ WHERE name IN ('wal_level', 'max_slot_wal_keep_size', 'max_replication_slots', '
 _NAMES = """
 SELECT n.nspname || '.' || c.relname AS name
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p') AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
+WHERE c.relkind IN ('r', 'p') AND left(n.nspname, 3) <> 'pg_' AND n.nspname <> 'information_schema'
 ORDER BY 1
 """
 _TABLES = """
@@ -249,9 +249,10 @@ WITH RECURSIVE base AS (
            b.required OR t.typnotnull
     FROM base b JOIN pg_type t ON t.oid = b.type WHERE t.typtype = 'd'
 )
-SELECT b.attrelid::bigint AS oid, a.attname, t.typname, format_type(a.atttypid, a.atttypmod), b.modifier,
-       NOT b.required, t.typtype = 'e', a.attgenerated <> '', a.atthasdef, a.attstorage,
-       coalesce(col_description(a.attrelid, a.attnum), '')
+SELECT b.attrelid::bigint AS oid, a.attname AS name, t.typname AS type,
+       format_type(a.atttypid, a.atttypmod) AS shown, b.modifier, NOT b.required AS nullable,
+       t.typtype = 'e' AS enum, a.attgenerated <> '' AS generated, a.atthasdef AS defaulted,
+       a.attstorage AS storage, coalesce(col_description(a.attrelid, a.attnum), '') AS comment
 FROM base b JOIN pg_type t ON t.oid = b.type AND t.typtype <> 'd'
 JOIN pg_attribute a ON a.attrelid = b.attrelid AND a.attnum = b.attnum
 ORDER BY b.attrelid, b.attnum

@@ -67,6 +67,11 @@ class Connect:
         found = self._call("GET", f"/connectors/{name}/config")
         return None if found is None else {str(key): str(value) for key, value in found.items()}
 
+    def create_stopped(self, name: str, config: Mapping[str, str]) -> None:
+        """Create the connector without starting it, and wait until it is there."""
+        self._call("POST", "/connectors", {"name": name, "config": dict(config), "initial_state": "STOPPED"})
+        self._wait_stopped(name)
+
     def put(self, name: str, config: Mapping[str, str]) -> None:
         """Create the connector, or change its config."""
         self._call("PUT", f"/connectors/{name}/config", dict(config))
@@ -125,11 +130,11 @@ class Connect:
     def _wait_stopped(self, name: str) -> None:
         def gone() -> bool:
             status = self.status(name)
-            return status is None or (status.connector == "STOPPED" and not status.tasks)
+            return status is not None and status.connector == "STOPPED" and not status.tasks
 
         wait_for(gone, timeout=PATIENCE, every=0.25, what=f"the connector {name} to stop")
 
-    def _call(self, method: str, path: str, body: Mapping[str, str] | None = None) -> Any:
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Return the parsed answer, None for 404 and for an empty answer; ask again while Connect rebalances."""
         response = wait_for(
             lambda: self._once(method, path, body),
@@ -143,7 +148,7 @@ class Connect:
             raise _refused(response, path)
         return response.json() if response.content else None
 
-    def _once(self, method: str, path: str, body: Mapping[str, str] | None) -> httpx.Response | None:
+    def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response | None:
         """Return the answer, or None while Connect is rebalancing."""
         try:
             response = self._http.request(method, path, json=body)

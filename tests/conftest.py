@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `tests.providers`, however pytest was started
 
-from tests.providers import PROVIDERS, VARIABLE, RunningStack  # noqa: E402 - needs the line above
+from tests.providers import PROVIDERS, VARIABLE, RunningStack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

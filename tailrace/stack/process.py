@@ -178,6 +178,7 @@ def wait_gone(processes: Iterable[psutil.Process], timeout: float) -> list[psuti
         reap()
         _, left = psutil.wait_procs(left, timeout=min(0.1, deadline.remaining()))
         left = [process for process in left if not _is_gone(process)]
+    reap()
     return left
 
 

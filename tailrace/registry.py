@@ -23,7 +23,7 @@ _TYPE = {"Content-Type": "application/vnd.schemaregistry.v1+json"}
 _again = retry(
     retry=retry_if_exception_type(Unreachable),
     stop=stop_after_delay(60),
-    wait=wait_exponential_jitter(initial=0.2, max=5),
+    wait=wait_exponential_jitter(multiplier=0.2, max=5),
     reraise=True,
 )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tailrace import project
+from tailrace import logs, project
 from tailrace.cli.context import err, json_option, out, print_json, project_option
 from tailrace.cli.run import stop_on_signals
 from tailrace.demo import database, seed, traffic
@@ -59,6 +59,7 @@ def make_traffic(folder: Path, number: int, rate: float, seconds: float | None, 
 
     The sum of all balances stays the same; the command fails when it does not.
     """
+    logs.configure()
     loaded = project.load(folder)
     stop = threading.Event()
     stop_on_signals(stop)

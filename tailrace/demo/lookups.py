@@ -15,7 +15,7 @@ from boto3.dynamodb.types import TypeDeserializer
 
 from tailrace import aws
 from tailrace.control.lake import LakeFolder, LakeReader
-from tailrace.demo import database
+from tailrace.demo import database, reference
 from tailrace.errors import Refused
 
 if TYPE_CHECKING:
@@ -44,9 +44,10 @@ def all_three(project: Project) -> tuple[LookUp, LookUp, LookUp]:
 
 def customer_with_accounts(project: Project, customer: int) -> LookUp:
     """Get a customer and all accounts by one Query."""
+    table = reference.stores(project).table
     client = aws.client("dynamodb", project.endpoints.dynamodb)
     found = client.query(
-        TableName="bank",
+        TableName=table,
         KeyConditionExpression="pk = :customer",
         FilterExpression="attribute_not_exists(#deleted)",
         ExpressionAttributeNames={"#deleted": "_deleted"},
@@ -55,7 +56,7 @@ def customer_with_accounts(project: Project, customer: int) -> LookUp:
     items = [{name: _plain(value) for name, value in item.items()} for item in found["Items"]]
     return LookUp(
         "DynamoDB: a customer with all accounts, in one Query",
-        f"Query bank where pk = CUSTOMER#{customer}",
+        f"Query {table} where pk = CUSTOMER#{customer}",
         tuple(_item(item) for item in sorted(items, key=lambda item: item["sk"], reverse=True)),
     )
 
@@ -63,19 +64,22 @@ def customer_with_accounts(project: Project, customer: int) -> LookUp:
 def customers_in(project: Project, city: str) -> LookUp:
     """Search customers by a word of their city."""
     body = {"size": SHOWN, "query": {"match": {"city": city}}, "sort": ["_score", {"id": "asc"}]}
-    answer = httpx.post(f"{project.endpoints.opensearch}/customers/_search", json=body, timeout=10)
+    alias = reference.stores(project).alias
+    answer = httpx.post(f"{project.endpoints.opensearch}/{alias}/_search", json=body, timeout=10)
     hits = answer.raise_for_status().json()["hits"]
     lines = [_hit(hit["_source"]) for hit in hits["hits"]]
     return LookUp(
         "OpenSearch: customers by city, through the alias",
-        f"GET /customers/_search {{match: {{city: {city}}}}}",
+        f"GET /{alias}/_search {{match: {{city: {city}}}}}",
         (f"{hits['total']['value']} hits, the first:", *lines),
     )
 
 
 def turnover(project: Project) -> LookUp:
     """Sum up what was transferred per minute, from the lake's Parquet files."""
-    folder = LakeFolder(project.endpoints.s3, project.settings.lake.bucket, "conformed", "transfers", ("id",))
+    places = reference.stores(project)
+    zone, table = places.transfers.split("/")
+    folder = LakeFolder(project.endpoints.s3, places.bucket, zone, table, ("id",))
     rows = LakeReader(folder).rows(TURNOVER)
     lines = (f"{row['minute']:%H:%M} UTC  {row['transfers']:>6,} transfers  {row['moved']:>14,} moved" for row in rows)
     return LookUp("Lake: turnover by minute, DuckDB on Parquet", " ".join(TURNOVER.split()), tuple(lines))

@@ -26,12 +26,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from tailrace import aws
 from tailrace.deadline import Deadline
-from tailrace.demo import database
+from tailrace.demo import database, reference
 from tailrace.demo.traffic import PROBE_EMAIL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from tailrace.demo.reference import Stores
     from tailrace.project import Project
 
 EVERY = 0.25  # seconds between two marks
@@ -97,7 +98,8 @@ class Probe:
         )
         self._customer = self._enter()
         self.results = [Latencies(store) for store in PAUSES]
-        asks = (_dynamodb(project, self._customer), _search(project, self._customer), _lake(project, self._customer))
+        places = reference.stores(project)
+        asks = [make(project, places, self._customer) for make in (_dynamodb, _search, _lake)]
         self._marking = threading.Thread(target=self._mark, name="probe-mark", daemon=True)
         self._looking = [
             threading.Thread(target=self._look, args=(result, ask), name=f"probe-{result.store}", daemon=True)
@@ -146,7 +148,7 @@ class Probe:
             try:
                 newest = ask()
             except STORE_TROUBLE as error:
-                log.info("the store does not answer the probe", store=result.store, reason=type(error).__name__)
+                log.debug("the store does not answer the probe", store=result.store, reason=type(error).__name__)
                 newest = seen
             now = time.monotonic()
             result.seconds += [now - at for at in self._board.since(seen + 1, newest)]
@@ -166,40 +168,41 @@ def number(name: object) -> int:
     return int(match[1]) if match else -1
 
 
-def _dynamodb(project: Project, customer: int) -> Callable[[], int]:
+def _dynamodb(project: Project, places: Stores, customer: int) -> Callable[[], int]:
     client = aws.client("dynamodb", project.endpoints.dynamodb)
     key = {"pk": {"S": f"CUSTOMER#{customer}"}, "sk": {"S": "PROFILE"}}
 
     def ask() -> int:
-        item: Mapping[str, Any] = client.get_item(TableName="bank", Key=key, ConsistentRead=True).get("Item", {})
+        item: Mapping[str, Any] = client.get_item(TableName=places.table, Key=key, ConsistentRead=True).get("Item", {})
         return number(item["name"]["S"]) if "name" in item else -1
 
     return ask
 
 
-def _search(project: Project, customer: int) -> Callable[[], int]:
+def _search(project: Project, places: Stores, customer: int) -> Callable[[], int]:
     client = httpx.Client(base_url=project.endpoints.opensearch, timeout=10)
     body = {"query": {"ids": {"values": [str(customer)]}}, "_source": ["name"]}
 
     def ask() -> int:
-        answer = client.post("/customers/_search", json=body)
+        answer = client.post(f"/{places.alias}/_search", json=body)
         hits: Sequence[Any] = answer.raise_for_status().json()["hits"]["hits"]
         return number(hits[0]["_source"]["name"]) if hits else -1
 
     return ask
 
 
-def _lake(project: Project, customer: int) -> Callable[[], int]:
+def _lake(project: Project, places: Stores, customer: int) -> Callable[[], int]:
     client = aws.client("s3", project.endpoints.s3, s3={"addressing_style": "path"})
-    bucket = project.settings.lake.bucket
     read: set[str] = set()
     newest = -1
 
     def ask() -> int:
         nonlocal newest
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="conformed/customers/"):
+        for page in client.get_paginator("list_objects_v2").paginate(
+            Bucket=places.bucket, Prefix=f"{places.customers}/"
+        ):
             for name in [entry["Key"] for entry in page.get("Contents", ()) if entry["Key"] not in read]:
-                body = client.get_object(Bucket=bucket, Key=name)["Body"].read()
+                body = client.get_object(Bucket=places.bucket, Key=name)["Body"].read()
                 newest = max(newest, _highest(body, customer))
                 read.add(name)
         return newest

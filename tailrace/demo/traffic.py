@@ -115,7 +115,7 @@ class Traffic:
                 if transaction.undone:
                     self._opened.rollback()
         except (_Overtaken, psycopg2.IntegrityError, psycopg2.extensions.TransactionRollbackError) as error:
-            log.info("transaction overtaken", kind=transaction.kind, reason=type(error).__name__)
+            log.debug("transaction overtaken", kind=transaction.kind, reason=type(error).__name__)
             self.report.overtaken += 1
             self.ledger = self._read()
         except psycopg2.OperationalError as error:
@@ -136,6 +136,7 @@ class Traffic:
         """Return a ledger that holds what the database holds."""
         fresh = Ledger(self._rng, self._next_key)
         with self._opened, self._opened.cursor() as cursor:
+            cursor.execute("set transaction isolation level repeatable read")  # both answers from one moment
             cursor.execute("select id from customers where email <> %s order by id", (PROBE_EMAIL,))
             customers = [key for (key,) in cursor.fetchall()]
             cursor.execute("select id, customer_id, (balance * 100)::bigint from accounts order by id")

@@ -1,0 +1,146 @@
+"""The mapping, the ids and the documents of a contract."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+
+from tailrace import contract
+from tailrace.contract import Contract, Field
+from tailrace.errors import Rejected
+from tailrace.sink import mapping
+from tailrace.targets import DELETED_FIELD, SearchIndex
+from tailrace.testing import PARCEL, parcel
+
+
+def shape(*kinds: str) -> Contract:
+    """Return a contract whose key is one column of each kind."""
+    logical = {"date": "int", "numeric": "string", "uuid": "string", "timestamp-micros": "long"}
+    fields = [
+        {"name": f"k{index}", "type": {"type": logical[kind], "logicalType": kind} if kind in logical else kind}
+        for index, kind in enumerate(kinds)
+    ]
+    schema = {"type": "record", "name": "r", "fields": fields, "key": [entry["name"] for entry in fields]}
+    return contract.build("r", schema, where="test")
+
+
+def identity(kinds: tuple[str, ...], *values: Any) -> str:
+    made = shape(*kinds)
+    return mapping.document_id(made, dict(zip(made.key, values, strict=True)))
+
+
+def test_the_mapping_is_strict_and_says_every_field() -> None:
+    body = mapping.index_body(SearchIndex("parcels", record="parcel", text=("note",)), PARCEL)
+
+    keyword = {"type": "keyword", "ignore_above": 8191}
+    assert body["mappings"] == {
+        "dynamic": "strict",
+        "properties": {
+            "id": {"type": "long"},
+            "owner": keyword,
+            "amount": keyword,
+            "exact": keyword,
+            "note": {"type": "text", "fields": {"keyword": keyword}},
+            "active": {"type": "boolean"},
+            "detail": {"type": "flat_object"},
+            "at": {"type": "date", "format": "strict_date_optional_time"},
+            DELETED_FIELD: {"type": "boolean"},
+        },
+    }
+
+
+def test_the_alias_hides_delete_markers_and_takes_writes() -> None:
+    target = SearchIndex("parcels", record="parcel")
+
+    assert mapping.index_name(target) == "parcels-000001"
+    assert mapping.index_body(target, PARCEL)["aliases"] == {
+        "parcels": {"filter": {"bool": {"must_not": {"term": {DELETED_FIELD: True}}}}, "is_write_index": True}
+    }
+
+
+def test_a_document_holds_the_fields_asked_for_and_always_the_key() -> None:
+    target = SearchIndex("parcels", record="parcel", fields=("note",))
+
+    assert orjson.loads(mapping.Renderer(target, PARCEL).document(parcel(7))) == {"id": 7, "note": "parcel 7"}
+
+
+@pytest.mark.parametrize(
+    ("precision", "scale", "expected"),
+    [(14, 2, {"type": "scaled_float", "scaling_factor": 100}), (16, 2, {"type": "keyword", "ignore_above": 8191})],
+)
+def test_a_decimal_is_a_number_only_where_a_double_holds_all_its_digits(
+    precision: int, scale: int, expected: dict[str, Any]
+) -> None:
+    assert (
+        mapping.field_mapping(Field("price", "decimal", nullable=False, precision=precision, scale=scale)) == expected
+    )
+
+
+def test_the_id_of_one_key_column_is_its_text() -> None:
+    assert identity(("string",), "a|b%") == "a|b%"
+    assert identity(("long",), -5) == "-5"
+    assert identity(("boolean",), True) == "true"
+    assert identity(("date",), date(2026, 1, 2)) == "2026-01-02"
+    assert identity(("numeric",), Decimal("1E+2")) == "100"
+    assert identity(("uuid",), UUID(int=5)) == "00000000-0000-0000-0000-000000000005"
+
+
+def test_composite_keys_never_meet() -> None:
+    pairs = [("a|b", "c"), ("a", "b|c"), ("a%7Cb", "c"), ("a", "b%7Cc"), ("a%", "7Cb|c"), ("", "a|b|c")]
+
+    assert len({identity(("string", "string"), *pair) for pair in pairs}) == len(pairs)
+    assert identity(("string", "string"), "a|b", "50%") == "a%7Cb|50%25"
+
+
+def test_an_id_longer_than_opensearch_takes_is_a_digest() -> None:
+    longest = "é" * 256
+
+    assert identity(("string",), longest) == longest
+    assert identity(("string",), longest + "x").startswith("sha256:")
+    assert identity(("string",), longest + "x") != identity(("string",), longest + "y")
+
+
+def test_an_instant_is_shown_in_utc_with_six_digits() -> None:
+    east = datetime(2026, 1, 1, 2, tzinfo=timezone(timedelta(hours=2)))
+
+    assert identity(("timestamp-micros",), east) == "2026-01-01T00:00:00.000000Z"
+    assert identity(("timestamp-micros",), datetime(1, 1, 1, tzinfo=UTC)) == "0001-01-01T00:00:00.000000Z"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("detail", "[1]"), ("detail", "null"), ("detail", '"text"'), ("at", datetime(2026, 1, 1)), ("amount", "Infinity")],  # noqa: DTZ001 - the missing zone is the point
+)
+def test_what_the_index_cannot_hold_is_rejected_by_field_and_without_its_value(field: str, value: Any) -> None:
+    record = parcel(1, **{field: Decimal(value) if field == "amount" else value})
+
+    with pytest.raises(Rejected) as caught:
+        mapping.Renderer(SearchIndex("parcels", record="parcel"), PARCEL).document(record)
+
+    assert field in caught.value.problem
+    assert str(value) not in str(caught.value)
+
+
+def test_a_number_that_json_has_no_word_for_is_rejected() -> None:
+    made = contract.build(
+        "r", {"type": "record", "key": ["id"], "fields": [{"name": "id", "type": "double"}]}, where="test"
+    )
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(Rejected, match="finite"):
+            mapping.Renderer(SearchIndex("r", record="r"), made).document({"id": value})
+
+
+def test_json_travels_as_it_is_on_one_line() -> None:
+    record = parcel(1, detail='{\n "n": 1.10,\r\n "big": 12345678901234567890123 }')
+
+    document = mapping.Renderer(SearchIndex("parcels", record="parcel"), PARCEL).document(record)
+
+    assert b'"n": 1.10,' in document
+    assert b"12345678901234567890123" in document
+    assert b"\n" not in document
+    assert b"\r" not in document

@@ -1,0 +1,164 @@
+"""What the search writer does with every answer of a bulk request, given by a scripted server on this machine."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tailrace.endpoints import Endpoints
+from tailrace.errors import Fatal, Retryable
+from tailrace.sink import bulk
+from tailrace.sink.search import SearchWriter
+from tailrace.targets import SearchIndex
+from tailrace.testing import PARCEL, Tape, parcel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tailrace.change import Change
+
+OK = {"status": 201}
+
+
+@dataclass
+class Script:
+    """Answers to give, each a status and a list of items, or a status alone; ``asked`` collects the ids asked for."""
+
+    url: str = ""
+    answers: deque[tuple[int, list[dict[str, Any]]]] = field(default_factory=deque)
+    asked: list[list[str]] = field(default_factory=list)
+
+    def writer(self) -> SearchWriter:
+        """Return a writer that talks to the script."""
+        there = Endpoints("", "", "", "", "", "", self.url)
+        return SearchWriter(SearchIndex("parcels", record="parcel"), PARCEL, there)
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    made = Script()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            lines = self.rfile.read(int(self.headers["Content-Length"])).splitlines()
+            made.asked.append([json.loads(line)["index"]["_id"] for line in lines[::2]])
+            status, items = made.answers.popleft() if len(made.answers) > 1 else made.answers[0]
+            shown = [{"index": item} for item in items or [OK] * (len(lines) // 2)]
+            failed = any(item["index"]["status"] > 201 for item in shown)
+            body = json.dumps({"errors": failed, "items": shown}).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    made.url = f"http://127.0.0.1:{server.server_address[1]}"
+    yield made
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def failed(status: int, kind: str, reason: str = "") -> dict[str, Any]:
+    return {"status": status, "error": {"type": kind, "reason": reason}}
+
+
+def puts(count: int) -> list[Change]:
+    tape = Tape()
+    return [tape.put(parcel(number)) for number in range(1, count + 1)]
+
+
+def test_a_mixed_answer_is_settled_item_by_item_and_only_the_busy_ones_are_sent_again(script: Script) -> None:
+    script.answers += [
+        (
+            200,
+            [
+                OK,
+                failed(400, "mapper_parsing_exception", "failed to parse field [note] of type [date] ... 'secret'"),
+                failed(409, "version_conflict_engine_exception"),
+                failed(429, "rejected_execution_exception"),
+                failed(503, "unavailable_shards_exception"),
+            ],
+        ),
+        (200, [OK, failed(429, "rejected_execution_exception")]),
+        (200, []),
+    ]
+
+    written = script.writer().write(puts(5), timeout=30)
+
+    assert script.asked == [["1", "2", "3", "4", "5"], ["4", "5"], ["5"]]
+    assert [rejection.position for rejection in written] == [1]
+    assert "note" in written[0].reason
+    assert "secret" not in written[0].reason
+    assert written.stale == 1
+
+
+def test_items_that_stay_busy_become_a_pause_of_the_batch_before_the_deadline_passes(script: Script) -> None:
+    script.answers.append((200, [failed(429, "rejected_execution_exception")]))
+
+    with pytest.raises(Retryable):
+        script.writer().write(puts(1), timeout=1)
+
+    assert len(script.asked) > 1
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_cluster_in_trouble_is_a_pause(script: Script, status: int) -> None:
+    script.answers.append((status, []))
+
+    with pytest.raises(Retryable):
+        script.writer().write(puts(1), timeout=5)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_a_refused_request_stops_the_worker(script: Script, status: int) -> None:
+    script.answers.append((status, []))
+
+    with pytest.raises(Fatal):
+        script.writer().write(puts(1), timeout=5)
+
+
+def test_a_request_that_is_too_large_is_halved_until_the_one_document_is_found(script: Script) -> None:
+    script.answers += [(413, []), (200, []), (413, []), (200, []), (413, [])]
+
+    written = script.writer().write(puts(4), timeout=30)
+
+    assert script.asked == [["1", "2", "3", "4"], ["1", "2"], ["3", "4"], ["3"], ["4"]]
+    assert [rejection.position for rejection in written] == [3]
+
+
+def test_an_item_with_an_unknown_status_stops_the_worker_and_a_missing_index_says_what_to_run(script: Script) -> None:
+    script.answers += [(200, [failed(418, "teapot")]), (200, [failed(404, "index_not_found_exception")])]
+    writer = script.writer()
+
+    with pytest.raises(Fatal, match="418"):
+        writer.write(puts(1), timeout=5)
+    with pytest.raises(Fatal, match="tailrace apply"):
+        writer.write(puts(1), timeout=5)
+
+
+def test_a_closed_writer_does_not_wait_for_room(script: Script) -> None:
+    script.answers.append((200, [failed(429, "rejected_execution_exception")]))
+    writer = script.writer()
+    writer.close()
+
+    with pytest.raises(Retryable):
+        writer.write(puts(1), timeout=600)
+
+
+def test_requests_are_cut_by_bytes_and_hold_one_document_at_least() -> None:
+    documents = [bulk.Document(str(size), [], b"x" * size) for size in (4, 4, 4, 20, 1)]
+
+    assert [[len(item.lines) for item in chunk] for chunk in bulk.requests(documents, 10)] == [[4, 4], [4], [20], [1]]

@@ -175,6 +175,7 @@ def consumer_config(project: Project, name: str) -> dict[str, Any]:
         "client.id": f"{project.name}.{name}",
         **({"group.instance.id": f"{name}-{instance}"} if instance else {}),
         "session.timeout.ms": 45_000 if instance else 10_000,
+        "heartbeat.interval.ms": 1_000,
         "max.poll.interval.ms": 300_000,
         "partition.assignment.strategy": "cooperative-sticky",
         "auto.offset.reset": "earliest",

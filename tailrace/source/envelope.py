@@ -1,0 +1,226 @@
+"""Debezium's envelope: the bytes of one raw message become an Event, or Rejected.
+
+Messages are JSON with schema and payload; schema-less JSON is read too, typed by the contract's kinds. The schema part
+is the same bytes in every message of a table version, so it is parsed once: a message that begins with known bytes has
+only its payload parsed. It reads one message at a time, knows no partition, and restores no unchanged TOAST value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from tailrace.errors import Rejected
+from tailrace.source import values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tailrace.conforming import Row
+
+PLACEHOLDER = "__debezium_unavailable_value"
+_BASE64 = "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ=="
+_CODES = list(PLACEHOLDER.encode())
+_UUID = "b68a35a7-17ad-35b3-af2a-ae46edb4545a"
+_SHAPES: tuple[Any, ...] = (
+    PLACEHOLDER, _BASE64, [PLACEHOLDER], [_BASE64], _CODES, [_UUID], {PLACEHOLDER: PLACEHOLDER},
+    f'{{"{PLACEHOLDER}":"{PLACEHOLDER}"}}', f'{{"{PLACEHOLDER}": "{PLACEHOLDER}"}}',
+)  # fmt: skip
+_TRACES = (PLACEHOLDER.encode(), _BASE64[:38].encode(), b"95,95,100,101,98", _UUID.encode())
+_SCHEMA, _PAYLOAD = b'{"schema":', b',"payload":'
+_KNOWN = 16  # schema versions kept per table
+_TROUBLE = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError)
+_BLANK_TEXT = ("", "0", "{}", "00000000-0000-0000-0000-000000000000")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change of one row. ``whole_before`` says that ``before`` holds every column, not only the key."""
+
+    op: str
+    before: Row | None
+    after: Row | None
+    whole_before: bool
+    lsn: int | None
+    committed_us: int
+    tx: str
+
+
+class Shape:
+    """What one schema says of a table's rows: a converter per column that needs one, and the default of each."""
+
+    def __init__(self, converters: Mapping[str, Callable[[Any], Any]], defaults: Mapping[str, Any]) -> None:
+        self.converters = tuple(converters.items())
+        self.defaults = dict(defaults)
+
+    @classmethod
+    def of_schema(cls, schema: Mapping[str, Any]) -> Shape:
+        """Return the shape in an envelope's Connect schema."""
+        row = next(field for field in schema["fields"] if field["field"] in ("after", "before"))
+        found = {column["field"]: values.converter(column) for column in row["fields"]}
+        return cls(
+            {name: convert for name, convert in found.items() if convert},
+            {column["field"]: column["default"] for column in row["fields"] if "default" in column},
+        )
+
+    @classmethod
+    def of_kinds(cls, kinds: Mapping[str, str]) -> Shape:
+        """Return the shape that a contract's kinds give to rows without schema."""
+        found = {name: values.of_kind(kind) for name, kind in kinds.items()}
+        return cls({name: convert for name, convert in found.items() if convert}, {})
+
+    def convert(self, row: Row) -> Row:
+        """Return ``row`` with its values converted in place, or raise Rejected naming the column."""
+        name = ""
+        try:
+            for name, convert in self.converters:
+                value = row.get(name)
+                if value is not None:
+                    row[name] = convert(value)
+        except _TROUBLE as error:
+            raise Rejected(
+                f"The value of the column {name} cannot be held exactly.", stage="decode", detail=_reason(error)
+            ) from error
+        return row
+
+    def whole(self, row: Row, key: tuple[str, ...]) -> bool:
+        """Say whether an old image holds more than its key.
+
+        Under REPLICA IDENTITY DEFAULT the other columns arrive as null, as their default or as their type's zero, and
+        nothing else marks them. A true row that looks so is taken for a bare key: sinks then refuse, never guess.
+        """
+        return any(name not in key and not self._blank(name, value) for name, value in row.items())
+
+    def _blank(self, name: str, value: Any) -> bool:
+        if not value or value in _BLANK_TEXT or value == self.defaults.get(name):
+            return True
+        return isinstance(value, str) and (value.startswith("1970-01-01") or not value.strip("0.:Z+-"))
+
+
+class EnvelopeReader:
+    """Reads the messages of one raw topic. ``kinds`` (column to contract kind) serve messages without schema."""
+
+    def __init__(self, kinds: Mapping[str, str], key: tuple[str, ...]) -> None:
+        self._key = key
+        self._bare = Shape.of_kinds(kinds)
+        self._known: dict[bytes, Shape] = {}
+        self._prefix, self._shape = b"\0", self._bare
+
+    def read(self, value: bytes) -> Event:
+        """Return the event in a message's value, or raise Rejected."""
+        if not value.startswith(self._prefix):
+            self._recall(value)
+        start = len(self._prefix)
+        if value.startswith(self._prefix) and value.endswith(b"}"):
+            try:
+                return self._event(self._shape, orjson.loads(memoryview(value)[start:-1]), value, start)
+            except orjson.JSONDecodeError:
+                start = 0  # what follows the known schema is not one payload: the whole message says what is wrong
+        shape, payload = self._parse(value)
+        return self._event(shape, payload, value, 0)
+
+    def read_key(self, key: bytes | None) -> Row:
+        """Return the key columns in a message's key, which is the primary key as plain JSON."""
+        try:
+            parsed = orjson.loads(key or b"null")
+            found = {name: parsed[name] for name in self._key}
+        except _TROUBLE as error:
+            raise Rejected(
+                "The message's key is not the primary key as JSON.", stage="decode", detail=_reason(error)
+            ) from error
+        return self._shape.convert(found)
+
+    def _recall(self, value: bytes) -> None:
+        """Make the known schema that ``value`` begins with the current one, where there is one."""
+        for prefix, shape in self._known.items():
+            if value.startswith(prefix):
+                self._prefix, self._shape = prefix, shape
+                return
+
+    def _parse(self, value: bytes) -> tuple[Shape, Any]:
+        """Parse a whole message; remember its schema bytes where they can be told from the payload."""
+        try:
+            parsed = orjson.loads(value)
+            if "payload" not in parsed or "schema" not in parsed:
+                return self._bare, parsed
+            shape = Shape.of_schema(parsed["schema"]) if parsed["schema"] else self._bare
+        except (*_TROUBLE, StopIteration) as error:
+            raise Rejected(
+                "The message is not a Debezium envelope in JSON.", stage="decode", detail=_reason(error)
+            ) from error
+        prefix = split(value, parsed["schema"])
+        if prefix:
+            self._remember(prefix, shape)
+        return shape, parsed["payload"]
+
+    def _remember(self, prefix: bytes, shape: Shape) -> None:
+        if len(self._known) >= _KNOWN:
+            del self._known[next(iter(self._known))]
+        self._known[prefix] = shape
+        self._prefix, self._shape = prefix, shape
+
+    def _event(self, shape: Shape, payload: Any, value: bytes, start: int) -> Event:
+        """Return the event of a parsed payload; ``start`` is where the payload begins in ``value``."""
+        try:
+            op, before, after, source = payload["op"], payload.get("before"), payload.get("after"), payload["source"]
+            microseconds = source.get("ts_us")
+            committed = source["ts_ms"] * 1000 if microseconds is None else microseconds
+            lsn, tx = source.get("lsn"), source.get("txId")
+        except _TROUBLE as error:
+            raise Rejected("The payload is not a Debezium envelope.", stage="decode", detail=_reason(error)) from error
+        if not isinstance(before, dict | None) or not isinstance(after, dict | None):
+            raise Rejected("A row image of the payload is not an object.", stage="decode")
+        if type(op) is not str or type(committed) is not int or not isinstance(lsn, int | None):
+            raise Rejected("The payload's op, source time or lsn has a wrong type.", stage="decode")
+        for trace in _TRACES:
+            if value.find(trace, start) >= 0:
+                refuse_placeholders(before, after)
+        return Event(
+            op=op,
+            whole_before=before is not None and shape.whole(before, self._key),
+            before=None if before is None else shape.convert(before),
+            after=None if after is None else shape.convert(after),
+            lsn=lsn,
+            committed_us=committed,
+            tx="" if tx is None else str(tx),
+        )
+
+
+def split(value: bytes, schema: Any) -> bytes:
+    """Return the bytes up to the payload, or nothing where they cannot be told with certainty.
+
+    A quote inside a JSON text is escaped, so the separator is always structure, but it may be a nested one: the part
+    before it has to be the whole schema.
+    """
+    if not schema or not value.startswith(_SCHEMA):
+        return b""
+    at = value.find(_PAYLOAD)
+    while at >= 0:
+        try:
+            if orjson.loads(value[len(_SCHEMA) : at]) == schema:
+                return value[: at + len(_PAYLOAD)]
+        except orjson.JSONDecodeError:
+            at = value.find(_PAYLOAD, at + 1)  # a nested one
+        else:
+            return b""
+    return b""
+
+
+def refuse_placeholders(*images: Any) -> None:
+    """Raise Rejected when a column holds Debezium's stand-in for an unchanged TOAST value, in any shape."""
+    for image in images:
+        if isinstance(image, dict):
+            for name, value in image.items():
+                if any(value == shape for shape in _SHAPES):
+                    raise Rejected(
+                        f"The column {name} was not sent: its TOAST value is unchanged.",
+                        stage="conform",
+                        hint="ALTER TABLE ... REPLICA IDENTITY FULL makes Postgres send it with every update.",
+                    )
+
+
+def _reason(error: BaseException) -> str:
+    """Name an error without quoting the value that caused it."""
+    return type(error).__name__

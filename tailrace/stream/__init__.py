@@ -1,0 +1,1 @@
+"""The stream side: raw topics in, conformed topics out, on Faust."""

@@ -1,0 +1,251 @@
+"""The bridge to Faust: a Transport whose Consumer hands whole batches of one partition to a coroutine.
+
+Faust keeps group membership, rebalances and services; its per-event path (channels, streams, acks) is not used, because
+every documented idiom of it can commit past an event without effect. Here an offset is committed only after the batch
+coroutine returned, and only when the batch continued its partition without a hole (tailrace.stream.contiguity).
+It subclasses private parts of three libraries, so their versions are asserted. It never patches a module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.structs import OffsetAndMetadata
+from faust.transport.consumer import ensure_TP
+from faust.transport.drivers import aiokafka as driver
+
+from tailrace.errors import Fatal
+from tailrace.stream.contiguity import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from faust.types import TP
+
+PINS = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0", "mode-streaming": "0.7.1"}
+COMMIT_SECONDS = 10.0
+DRAIN_SECONDS = 25.0  # how long a revoke or a stop waits for the running batch
+FETCH_SECONDS = 0.5
+
+log = structlog.get_logger()
+
+
+class BatchHandler(Protocol):
+    """What an app gives to the bridge."""
+
+    async def batch(self, topic: str, partition: int, records: Sequence[Any]) -> bool:
+        """Give the records their effect, durably; False when a stop came first. Anything raised stops the process."""
+
+    def turn(self, partitions: int) -> None:
+        """Hear that the loop went round, with how many partitions assigned and flowing."""
+
+
+def check_pins() -> None:
+    """Raise Fatal unless the libraries are exactly those that the bridge was written against."""
+    found = {name: version(name) for name in PINS}
+    other = [f"{name} {found[name]} instead of {pin}" for name, pin in PINS.items() if found[name] != pin]
+    if other:
+        raise Fatal(
+            "The stream libraries are not the versions that Tailrace was tested with.",
+            detail=", ".join(other),
+            hint="Install the locked requirements: pip install -r requirements/lock.txt",
+        )
+
+
+class BatchThread(driver.AIOKafkaConsumerThread):
+    """Faust's aiokafka thread; a commit that the broker may take later is not a crash."""
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        consumer, assigned = self._ensure_consumer(), self.assignment()
+        wanted = {
+            driver.ensure_aiokafka_TP(tp): OffsetAndMetadata(offset, "")
+            for tp, offset in offsets.items()
+            if tp in assigned
+        }
+        try:
+            await asyncio.wait_for(consumer.commit(wanted), COMMIT_SECONDS)
+        except (CommitFailedError, IllegalStateError) as error:
+            log.warning("offsets not committed: the partitions have moved on", error=type(error).__name__)
+            return False
+        except TimeoutError:
+            log.warning("offsets not committed yet: the broker does not answer")
+            return False
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            log.warning("offsets not committed yet", error=type(error).__name__)
+            return False
+        return True
+
+    async def start_of(self, tp: TP) -> int:
+        """Return the committed offset of a partition, or the oldest one there where nothing is committed."""
+        return int(await self.call_thread(self._start_of, driver.ensure_aiokafka_TP(tp)))
+
+    async def _start_of(self, place: Any) -> int:
+        consumer = self._ensure_consumer()
+        committed = await consumer.committed(place)
+        return int(committed if committed is not None else (await consumer.beginning_offsets([place]))[place])
+
+    async def rewind(self, tp: TP, offset: int) -> None:
+        """Set the fetch position of a partition, in the thread that owns it."""
+        await self.call_thread(self._rewind, driver.ensure_aiokafka_TP(tp), offset)
+
+    async def _rewind(self, place: Any, offset: int) -> None:
+        self._ensure_consumer().seek(place, offset)
+
+    async def oldest(self, tp: TP) -> int:
+        """Return the oldest offset that a partition still has."""
+        return int(await self.call_thread(self._oldest, driver.ensure_aiokafka_TP(tp)))
+
+    async def _oldest(self, place: Any) -> int:
+        return int((await self._ensure_consumer().beginning_offsets([place]))[place])
+
+
+class BatchConsumer(driver.Consumer):
+    """Faust's consumer with the inner loop replaced; ``app.handler`` gets the batches."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.progress: Progress[TP] = Progress()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def _new_consumer_thread(self) -> BatchThread:
+        return BatchThread(self, loop=self.loop, beacon=self.beacon)
+
+    @property
+    def _handler(self) -> BatchHandler:
+        handler: BatchHandler = self.app.handler
+        return handler
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Fetch and hand over until stopped: Faust's Fetcher service runs this."""
+        loop = asyncio.get_running_loop()
+        last = loop.time()
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):  # noqa: SLF001 - Faust's own loop asks it the same way
+                records, _active = await self._wait_next_records(FETCH_SECONDS)
+                self._handler.turn(len(self._active_partitions) if self.flow_active else 0)
+                await self._hand_over(records or {})
+                if self.flow_active and loop.time() - last > self.commit_interval:
+                    await self.commit_done()
+                    last = loop.time()
+        except (asyncio.CancelledError, *self.consumer_stopped_errors):
+            if not self.app.should_stop:
+                raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the process stops with it and commits nothing more
+            await self.app.crash(error)
+
+    async def _hand_over(self, records: Mapping[Any, Sequence[Any]]) -> None:
+        """Process one fetch. The generation is read after the fetch: what an older one fetched is dropped."""
+        generation = self.app.consumer_generation_id
+        for place, batch in records.items():
+            tp = ensure_TP(place)
+            if self._current(tp, generation):
+                await self._process(tp, batch, generation)
+            else:
+                self.progress.forget(tp)
+
+    def _current(self, tp: TP, generation: int) -> bool:
+        same = generation == self.app.consumer_generation_id
+        return bool(self.flow_active and same and tp in self._get_active_partitions())
+
+    async def _process(self, tp: TP, batch: Sequence[Any], generation: int) -> None:
+        self._idle.clear()
+        try:
+            due = await self._due(tp, batch)
+            if not due:
+                return
+            if not self._current(tp, generation):
+                self.progress.forget(tp)
+            elif await self._finished(tp, due) and generation == self.app.consumer_generation_id:
+                self.progress.finish(tp, due[-1].offset)
+        finally:
+            self._idle.set()
+
+    async def _finished(self, tp: TP, due: Sequence[Any]) -> bool:
+        """Run the batch to its end even when the fetcher is being stopped."""
+        task = asyncio.ensure_future(self._handler.batch(tp.topic, tp.partition, due))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            done, _pending = await asyncio.wait([task], timeout=DRAIN_SECONDS)
+            return task.result() if done else False
+
+    async def _due(self, tp: TP, batch: Sequence[Any]) -> Sequence[Any]:
+        """Return the part of a batch that continues its partition; nothing after asking for the rest again."""
+        progress, first = self.progress, batch[0].offset
+        if tp not in progress.next:
+            progress.next[tp] = await self._thread.start_of(tp)
+        verdict = progress.judge(tp, first)
+        if verdict == "again":
+            log.info("a batch does not continue its partition: fetching again", topic=tp.topic, partition=tp.partition)
+            await self._thread.rewind(tp, progress.next[tp])
+            return []
+        if verdict == "gap":
+            await self._excuse(tp, first)
+        return progress.cut(tp, batch) if tp in progress.next else []
+
+    async def _excuse(self, tp: TP, first: int) -> None:
+        """Accept a gap that is the log's own; raise Fatal where retention removed what was not processed yet."""
+        wanted, oldest = self.progress.next[tp], await self._thread.oldest(tp)
+        if oldest > wanted:
+            raise Fatal(
+                "Records were removed from a topic before they were processed.",
+                detail=f"{tp.topic}/{tp.partition}: {wanted} was next, the oldest one left is {oldest}.",
+                hint="Retention was too short for the outage: take a new snapshot, then replay from the beginning.",
+            )
+        log.info("the log has no records here", topic=tp.topic, partition=tp.partition, since=wanted, until=first)
+
+    async def commit_done(self) -> None:
+        """Commit what is processed; what the broker does not take now is kept for the next time."""
+        done = self.progress.take_done()
+        if not done:
+            return
+        assigned = self.assignment()
+        owned = {tp: offset for tp, offset in done.items() if tp in assigned}
+        if owned and not await self._thread.commit(owned):
+            self.progress.give_back(owned)
+
+    async def _settle(self) -> None:
+        """Wait for the running batch and commit it, within a bound."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), DRAIN_SECONDS)
+        except TimeoutError:
+            log.warning("the running batch is left uncommitted: it will be processed again")
+        await self.commit_done()
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Finish and commit before the partitions go, then let Faust go on."""
+        self.stop_flow()
+        self._handler.turn(0)
+        await self._settle()
+        self.progress.clear()
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Begin the new assignment with nothing known."""
+        self.progress.clear()
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    async def wait_empty(self) -> None:
+        """Finish and commit, when Faust stops or rebalances."""
+        await self._settle()
+
+    async def on_stop(self) -> None:
+        """Finish and commit before the group is left."""
+        await self._settle()
+        await super().on_stop()
+
+    async def verify_all_partitions_active(self) -> None:
+        """Skip Faust's livelock detector: it watches streams, which are not used; /live watches this loop."""
+
+
+class BatchTransport(driver.Transport):
+    """The transport to give to a Faust app."""
+
+    Consumer = BatchConsumer

@@ -1,0 +1,199 @@
+"""Fitting: what a row or a user's record becomes under a contract, or Rejected naming the field.
+
+A value is taken as it is, changed only where nothing is lost (an int for a decimal, text of a number for a decimal or
+numeric, text of a UUID), or refused. Nothing is rounded, truncated, parsed from free text or given a time zone.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from tailrace.errors import Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from tailrace.contract import Contract, Field
+
+    Fit = Callable[[Any], Any]
+
+_FLOAT_MAX = 3.4028234663852886e38
+_EXACT: dict[str, type] = {
+    "boolean": bool, "double": float, "string": str, "json": str, "bytes": bytes, "numeric": Decimal, "date": date,
+    "time-micros": time, "uuid": UUID,
+}  # fmt: skip
+
+
+class _Misfit(ValueError):
+    """A value that a kind cannot hold; the text says why and never shows the value."""
+
+
+class Fitting:
+    """The compiled checks of one contract; pure, and safe to share."""
+
+    def __init__(self, contract: Contract) -> None:
+        self.contract = contract
+        self._fields = tuple((field.name, _EXACT.get(field.kind), _fit(field)) for field in contract.fields)
+        self._key = tuple(entry for entry in self._fields if entry[0] in contract.key)
+        self._names = {field.name for field in contract.fields}
+
+    def record(self, given: Mapping[str, Any], columns: Collection[str]) -> dict[str, Any]:
+        """Return the record made of ``given``; columns of the row that the contract does not have are left out."""
+        record = self._take(self._fields, given)
+        if len(given) > len(record):
+            self._refuse_strangers(given, columns)
+        return record
+
+    def key(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the key columns of a row as the contract types them."""
+        return self._take(self._key, row)
+
+    def _take(self, fields: tuple[tuple[str, type | None, Fit], ...], given: Mapping[str, Any]) -> dict[str, Any]:
+        record = {}
+        name = ""
+        try:
+            for name, exact, fit in fields:
+                value = given[name]
+                record[name] = value if type(value) is exact else fit(value)
+        except KeyError:
+            raise self._rejected(f"{name} is missing") from None
+        except _Misfit as misfit:
+            raise self._rejected(f"{name} {misfit}") from None
+        except OverflowError:
+            raise self._rejected(f"{name} is out of range") from None
+        return record
+
+    def _refuse_strangers(self, given: Mapping[str, Any], columns: Collection[str]) -> None:
+        for name in given:
+            if name not in self._names and name not in columns:
+                raise self._rejected(f"{name} is neither a column of the row nor in the contract")
+
+    def _rejected(self, detail: str) -> Rejected:
+        return Rejected(
+            f"The record does not fit the contract {self.contract.name}.",
+            stage="conform",
+            detail=detail,
+            hint=f"Compare the row, the conform function and schemas/{self.contract.name}.avsc.",
+        )
+
+
+def _fit(field: Field) -> Fit:
+    """Return the check of one field, for values that are not simply of its exact type."""
+    check = _checks(field)
+
+    def fit(value: Any) -> Any:
+        if value is None:
+            if field.nullable:
+                return None
+            raise _Misfit("is null but the contract forbids it")
+        fitted = check(value)
+        if fitted is None:
+            raise _Misfit(f"is {type(value).__name__} where {field.kind} is expected")
+        return fitted
+
+    return fit
+
+
+def _checks(field: Field) -> Fit:
+    if field.kind == "int":
+        return _integer(31)
+    if field.kind == "long":
+        return _integer(63)
+    if field.kind == "decimal":
+        return _decimal(field.precision, field.scale)
+    return _CHECKS.get(field.kind, _nothing)
+
+
+def _nothing(_value: Any) -> Any:
+    return None
+
+
+def _integer(bits: int) -> Fit:
+    low, high = -(1 << bits), (1 << bits) - 1
+
+    def check(value: Any) -> int | None:
+        if type(value) is not int:
+            return None
+        if not low <= value <= high:
+            raise _Misfit(f"needs more than {bits + 1} bits")
+        return value
+
+    return check
+
+
+def _decimal(precision: int, scale: int) -> Fit:
+    def check(value: Any) -> Decimal | None:
+        number = _number(value)
+        if number is None:
+            return None
+        _sign, digits, exponent = number.as_tuple()
+        if not isinstance(exponent, int):
+            raise _Misfit("is NaN or infinite, which a decimal cannot hold")
+        if exponent < -scale:
+            raise _Misfit(f"has more than {scale} digits after the point")
+        if number and len(digits) + exponent + scale > precision:
+            raise _Misfit(f"has more than {precision} digits")
+        return number
+
+    return check
+
+
+def _number(value: Any) -> Decimal | None:
+    if type(value) is int or isinstance(value, Decimal):
+        return Decimal(value)
+    if not isinstance(value, str):
+        return None
+    try:
+        return Decimal(value)
+    except ArithmeticError:
+        raise _Misfit("is text that is no number") from None
+
+
+def _uuid(value: Any) -> UUID | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        return UUID(value)
+    except ValueError:
+        raise _Misfit("is text that is no UUID") from None
+
+
+def _double(value: Any) -> float | None:
+    if type(value) is not int:
+        return None
+    if int(float(value)) != value:
+        raise _Misfit("is an integer that a float cannot hold exactly")
+    return float(value)
+
+
+def _single(value: Any) -> float | None:
+    found = value if type(value) is float else _double(value)
+    if found is not None and math.isfinite(found) and abs(found) > _FLOAT_MAX:
+        raise _Misfit("is too large for a 32-bit float")
+    return found
+
+
+def _aware(value: Any) -> datetime | None:
+    if not isinstance(value, datetime):
+        return None
+    if value.tzinfo is None:
+        raise _Misfit("is a timestamp without time zone where one with is expected")
+    return value if value.tzinfo is UTC else value.astimezone(UTC)
+
+
+def _naive(value: Any) -> datetime | None:
+    if not isinstance(value, datetime):
+        return None
+    if value.tzinfo is not None:
+        raise _Misfit("is a timestamp with time zone where one without is expected")
+    return value
+
+
+_CHECKS: dict[str, Fit] = {
+    "numeric": _number, "uuid": _uuid, "double": _double, "float": _single, "timestamp-micros": _aware,
+    "local-timestamp-micros": _naive,
+}  # fmt: skip

@@ -1,0 +1,271 @@
+"""The conform processor: one Faust app of one processors/ module, from raw topics to conformed topics.
+
+``run`` waits for Kafka and the registry, then hands every batch to a background thread: conform, send, flush, and only
+then is the offset free to be committed (tailrace.stream.bridge). A broker that goes away means the same batch again; a
+record that can never be conformed is in the dead-letter topic before its offset moves; anything else ends the process
+with 70. It creates no topic and registers no schema: ``tailrace apply`` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import faust
+import structlog
+import uvloop
+from yarl import URL
+
+from tailrace import epoch, topics
+from tailrace.endpoints import STATE_FOLDER
+from tailrace.errors import Fatal, Refused, Retryable, TailraceError, Unreachable
+from tailrace.health import Health, HealthServer, RunFile
+from tailrace.kafka import KafkaAdmin, Outbox
+from tailrace.registry import Registry, canonical
+from tailrace.stream.background import Background
+from tailrace.stream.bridge import BatchTransport, check_pins
+from tailrace.stream.conform import Conformer, TablePlan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tailrace.project import Project
+    from tailrace.stream.conform import Conformed
+
+BATCH_ROWS = 4000
+DELIVERY_MS = 20_000  # how long a message may wait for its acknowledgement before the batch is tried again
+START_PAUSES = (0.5, 1.0, 2.0, 5.0)
+SAMPLES = 50  # latencies observed per batch, evenly spaced
+INSTANCE = "TAILRACE_INSTANCE_ID"  # static group membership, where the environment gives a stable name
+
+log = structlog.get_logger()
+
+
+class ConformApp(faust.App):
+    """A Faust app without agents; its consumer hands batches to ``handler``."""
+
+    def __init__(self, name: str, *, handler: ConformHandler, **options: Any) -> None:
+        self.handler = handler
+        super().__init__(name, **options)
+
+    def _new_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_consumer, self)
+
+
+class ConformHandler:
+    """Gives a batch its effect. Called by the bridge on the event loop, works in one background thread."""
+
+    def __init__(
+        self, conformer: Conformer, outbox: Outbox, *, health: Health, letters_to: str, stop: asyncio.Event
+    ) -> None:
+        self._conformer, self._outbox, self._health = conformer, outbox, health
+        self._letters_to, self._stop = letters_to, stop
+        self._background = Background("conform")
+
+    def turn(self, partitions: int) -> None:
+        """Report that the loop lives, and whether it has work."""
+        self._health.beat()
+        self._health.ready = partitions > 0
+        self._health.doing = f"{partitions} partitions" if partitions else "waiting for partitions"
+
+    async def batch(self, topic: str, partition: int, records: Sequence[Any]) -> bool:
+        """Conform and send a batch until Kafka has it; False when a stop came before that."""
+        failures = 0
+        while True:
+            try:
+                result = await self._background.run(lambda: self._effect(topic, partition, records))
+            except Retryable as trouble:
+                failures += 1
+                self._health.retries.labels(self._health.worker).inc()
+                log.warning("batch not taken by Kafka, trying again", topic=topic, problem=str(trouble), times=failures)
+                if await self._stopped(min(10.0, trouble.after * 2 ** min(failures - 1, 4))):
+                    return False
+            else:
+                self._observe(topic, result)
+                return True
+
+    def _effect(self, topic: str, partition: int, records: Sequence[Any]) -> Conformed:
+        """Conform, send and wait for every acknowledgement, the dead letters' included."""
+        self._health.beat()
+        result = self._conformer.batch(topic, partition, records)
+        for output in result.outputs:
+            self._outbox.send(
+                output.topic, key=output.key, value=output.value, headers=output.headers, partition=output.partition
+            )
+        for parked in result.letters:
+            self._outbox.send(self._letters_to, key=parked.key, value=parked.value, headers=parked.message_headers())
+        self._outbox.flush(DELIVERY_MS / 1000 + 5)
+        return result
+
+    async def _stopped(self, seconds: float) -> bool:
+        """Wait, and say whether a stop was asked for meanwhile."""
+        try:
+            await asyncio.wait_for(self._stop.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def _observe(self, topic: str, result: Conformed) -> None:
+        health, now = self._health, time.time()
+        health.records.labels(health.worker, topic).inc(len(result.outputs))
+        if result.letters:
+            health.parked.labels(health.worker, topic).inc(len(result.letters))
+            log.warning("records parked", topic=topic, count=len(result.letters), first=result.letters[0].reason)
+        if result.committed_us:
+            health.lag.labels(health.worker, topic).set(max(0.0, now - result.committed_us[-1] / 1e6))
+            latency = health.latency.labels(health.worker, topic)
+            for committed in result.committed_us[:: max(1, len(result.committed_us) // SAMPLES)]:
+                latency.observe(max(0.0, now - committed / 1e6))
+
+
+def run(project: Project, name: str, *, health_port: int = 0) -> int:
+    """Run the processor until SIGTERM or SIGINT; return 0, or the exit code of what stopped it."""
+    check_pins()
+    project.tables_of(name)
+    health = Health(name)
+    server, run_file = HealthServer(health, port=health_port), RunFile(project.folder, name)
+    run_file.write(server.port)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(project, name, health))
+    except TailraceError as error:
+        log.error("the processor stops", **error.as_dict(), exc_info=error.__cause__)  # noqa: TRY400 - its cause says more
+        return error.exit_code
+    finally:
+        health.ready = False
+        server.close()
+        run_file.remove()
+    log.info("the processor has stopped", worker=name)
+    return 0
+
+
+async def _serve(project: Project, name: str, health: Health) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    conformer = await _prepared(project, name, health, stop)
+    if conformer is None:
+        return
+    app = _app(project, name, _handler(project, name, conformer, health=health, stop=stop))
+    await _until_stopped(app, stop)
+
+
+async def _prepared(project: Project, name: str, health: Health, stop: asyncio.Event) -> Conformer | None:
+    """Return the conformer once Kafka and the registry answer; None when a stop came first."""
+    background = Background("start")
+    attempt = 0
+    while not stop.is_set():
+        asking = asyncio.ensure_future(background.run(lambda: prepare(project, name)))
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait([asking, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not asking.done():
+            asking.cancel()
+            break
+        try:
+            return asking.result()
+        except Unreachable as trouble:
+            health.doing = f"waiting: {trouble.problem}"
+            log.warning("waiting for a service", problem=trouble.problem, detail=trouble.detail)
+        health.beat()
+        try:
+            await asyncio.wait_for(stop.wait(), START_PAUSES[min(attempt, len(START_PAUSES) - 1)])
+        except TimeoutError:
+            attempt += 1
+    return None
+
+
+def prepare(project: Project, name: str) -> Conformer:
+    """Check epoch and contracts against Kafka and the registry; Unreachable, or Refused with what to do."""
+    found = epoch.need(KafkaAdmin(project.endpoints.kafka), project.name)
+    registry = Registry(project.endpoints.registry)
+    try:
+        plans = [_plan(project, table, registry) for table in project.tables_of(name)]
+    finally:
+        registry.close()
+    return Conformer(plans, epoch=found.epoch, worker=name)
+
+
+def _plan(project: Project, table: str, registry: Registry) -> TablePlan:
+    record = project.record_of(table)
+    contract, topic = project.contract(record), topics.conformed(project.name, record)
+    registered = registry.latest(topic)
+    if registered is None or canonical(registered[1]) != canonical(contract.schema):
+        state = "is not registered" if registered is None else "is another one in the registry"
+        raise Refused(
+            f"The contract of {record} {state}.", detail=f"Subject {topic}-value.", hint="Run `tailrace apply`."
+        )
+    return TablePlan(
+        raw=topics.raw(project.name, table),
+        topic=topic,
+        contract=contract,
+        schema_id=registered[0],
+        function=project.functions.get(table),
+    )
+
+
+def _handler(
+    project: Project, name: str, conformer: Conformer, *, health: Health, stop: asyncio.Event
+) -> ConformHandler:
+    outbox = Outbox(project.endpoints.kafka, topics.group(project.name, name), **{"delivery.timeout.ms": DELIVERY_MS})
+    letters_to = topics.dead_letters(project.name, name)
+    return ConformHandler(conformer, outbox, health=health, letters_to=letters_to, stop=stop)
+
+
+def _app(project: Project, name: str, handler: ConformHandler) -> ConformApp:
+    rows = project.settings.worker(name).batch_rows or BATCH_ROWS
+    folder = project.folder / STATE_FOLDER / "faust"
+    folder.mkdir(parents=True, exist_ok=True)
+    app = ConformApp(
+        topics.group(project.name, name),
+        handler=handler,
+        broker=[URL(f"kafka://{address.strip()}") for address in project.endpoints.kafka.split(",")],
+        datadir=str(folder / name),
+        web_enabled=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=os.environ.get(INSTANCE),
+        consumer_max_fetch_size=4 << 20,
+        broker_max_poll_records=rows,
+        broker_commit_interval=0.5,
+        broker_session_timeout=10.0,
+        broker_heartbeat_interval=3.0,
+        broker_rebalance_timeout=60.0,
+        table_standby_replicas=0,
+    )
+    for table in project.tables_of(name):
+        app.topics.add(app.topic(topics.raw(project.name, table), key_type=bytes, value_type=bytes))
+    return app
+
+
+async def _until_stopped(app: ConformApp, stop: asyncio.Event) -> None:
+    """Run the app until it is asked to stop or crashes; what crashed it is raised."""
+    app.boot_strategy.enable_kafka_producer = False
+    asked = asyncio.ensure_future(stop.wait())
+    crashed = asyncio.ensure_future(app._crashed.wait())  # noqa: SLF001 - mode offers no other way to hear of a crash
+    starting = asyncio.ensure_future(app.start())
+    await asyncio.wait([asked, crashed, starting], return_when=asyncio.FIRST_COMPLETED)
+    if starting.done() and not starting.cancelled() and starting.exception() is None:
+        await asyncio.wait([asked, crashed], return_when=asyncio.FIRST_COMPLETED)
+    await app.stop()
+    for task in (asked, crashed, starting):
+        task.cancel()
+    reason = app.crash_reason or (starting.exception() if starting.done() and not starting.cancelled() else None)
+    if reason is not None:
+        raise _as_fatal(reason)
+
+
+def _as_fatal(reason: BaseException) -> TailraceError:
+    if isinstance(reason, TailraceError):
+        return reason
+    fatal = Fatal(
+        "The processor met an unknown failure.",
+        detail=type(reason).__name__,
+        hint="Its offsets stay where they are; the traceback is in the log above. Start it again.",
+    )
+    fatal.__cause__ = reason
+    return fatal

@@ -1,0 +1,100 @@
+"""``tailrace verify``: every row of every table against every sink."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from tailrace import project
+from tailrace.cli.context import err, json_option, out, print_json, project_option
+from tailrace.control import barrier
+from tailrace.control.verify import Check, Report
+from tailrace.control.verify import verify as prove
+from tailrace.control.verify.report import KINDS
+from tailrace.errors import UsageError
+
+
+@click.command()
+@project_option
+@json_option
+@click.option("--sink", "only", multiple=True, metavar="NAME", help="Only this sink; may be given several times.")
+@click.option("--examples", type=click.IntRange(0), default=5, show_default=True, help="Keys shown of each kind.")
+@click.option("--show-values", is_flag=True, help="Show differing values too: they are rows of your database.")
+@click.option("--no-wait", is_flag=True, help="Do not wait until everything committed so far has arrived.")
+@click.option("--timeout", type=click.FloatRange(1), default=120.0, show_default=True, help="Seconds for each wait.")
+def verify(
+    folder: Path,
+    only: tuple[str, ...],
+    examples: int,
+    timeout: float,
+    *,
+    as_json: bool,
+    show_values: bool,
+    no_wait: bool,
+) -> int:
+    """Compare every row of every captured table with every sink, by key and by value. Traffic may go on.
+
+    Exit code 0: all equal. 1: a row is missing, extra, different, rejected by its contract, or never stood still.
+    """
+    loaded = project.load(folder)
+    unknown = sorted(set(only) - set(loaded.sinks))
+    if unknown:
+        raise UsageError(f"There is no sink {', '.join(unknown)}.", hint=f"Known: {', '.join(loaded.sinks)}.")
+
+    def wait() -> None:
+        if not no_wait:
+            barrier.cross(loaded, timeout=timeout, say=_say)
+
+    report = prove(loaded, wait=wait, values=show_values, only=only, say=_say)
+    if as_json:
+        print_json(report.as_dict(examples))
+    else:
+        show(report, examples)
+    return 0 if report.ok else 1
+
+
+def _say(line: str) -> None:
+    err.print(f"[dim]{line}[/]")
+
+
+def show(report: Report, examples: int) -> None:
+    """Print a report for people."""
+    out.print(table(report))
+    for check in report.checks:
+        for line in lines(check, examples):
+            out.print(line, markup=False)
+    for fault in report.faults:
+        out.print(fault, markup=False, style="red")
+    for sink in report.unverified:
+        out.print(f"not verified: the sink {sink} is your own class, which nobody here can read back", markup=False)
+    total = sum(check.compared for check in report.checks)
+    word = "[bold green]equal[/]" if report.ok else "[bold red]not equal[/]"
+    out.print(f"{word}: {total:,} comparisons in {report.seconds:.1f} s")
+
+
+def table(report: Report) -> Table:
+    """Return the table of all checks."""
+    shown = Table()
+    for name in ("table", "sink", "store"):
+        shown.add_column(name)
+    for name in ("compared", "equal", *KINDS):
+        shown.add_column(name, justify="right")
+    for check in report.checks:
+        counts = [f"[red]{check.count(kind):,}[/]" if check.count(kind) else "0" for kind in KINDS]
+        shown.add_row(check.table, check.sink, check.store, f"{check.compared:,}", f"{check.equal:,}", *counts)
+    return shown
+
+
+def lines(check: Check, examples: int) -> list[str]:
+    """Return example keys of one check, one line each."""
+    found = []
+    for kind in KINDS:
+        for entry in check.examples(kind, examples):
+            why = entry.reason or ", ".join(entry.fields)
+            found.append(f"{kind} in {check.store}: {entry.key}" + (f" ({why})" if why else ""))
+            if entry.expected is not None or entry.actual is not None:
+                found.append(f"    source: {entry.expected}")
+                found.append(f"    store:  {entry.actual}")
+    return found

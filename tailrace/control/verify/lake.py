@@ -1,0 +1,169 @@
+"""A table of the lake as ``verify`` reads it: the newest version of each key over all Parquet objects, deletes applied.
+
+Objects are copied to a scratch folder (once each, by their ETag). DuckDB finds which row is the newest of its key;
+pyarrow then reads exactly those rows, because DuckDB knows no decimals beyond 38 digits. A row that stands in two
+objects, as it may for a moment after a worker's restart, counts once.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import duckdb
+import pyarrow.parquet as pq
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tailrace import aws
+from tailrace.control.verify.expected import plain, text
+from tailrace.control.verify.store import Fields, Pair, Seen
+from tailrace.errors import Refused, Unreachable
+from tailrace.targets import LAKE_COLUMNS, LakeTable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from tailrace.contract import Field
+
+ROWS = 10_000
+NEWEST = """
+SELECT filename, list(file_row_number ORDER BY file_row_number) FROM (
+    SELECT filename, file_row_number, _op,
+           row_number() OVER (PARTITION BY {key} ORDER BY _version DESC, filename) AS age
+    FROM read_parquet(?, filename = true, file_row_number = true, union_by_name = true, hive_partitioning = false)
+) WHERE age = 1 AND _op <> 'd' GROUP BY filename ORDER BY filename
+"""
+
+
+class Lake:
+    """One table of the lake."""
+
+    def __init__(self, pair: Pair, bucket: str, url: str) -> None:
+        target = pair.target
+        assert isinstance(target, LakeTable)
+        self.name, self.pairs = f"{target.zone}/{target.table}", (pair,)
+        self._bucket, self._client = bucket, aws.client("s3", url, s3={"addressing_style": "path"})
+        self._scratch = tempfile.TemporaryDirectory(prefix="tailrace-verify-")
+        self._copies: dict[str, Path] = {}
+
+    def close(self) -> None:
+        """Close the connections and remove the scratch folder."""
+        self._client.close()
+        self._scratch.cleanup()
+
+    def expected(self, pair: Pair, record: Mapping[str, Any]) -> tuple[str, Fields]:
+        """Return the row that a record has to be."""
+        fields = {field.name: _rendered(field, record[field.name]) for field in pair.contract.fields}
+        return _identity(pair, fields), fields
+
+    def scan(self) -> Iterator[Seen]:
+        """Yield the newest row of every key that is not deleted."""
+        self._copy()
+        files = [str(path) for path in self._copies.values()]
+        if not files:
+            return
+        key = ", ".join('"' + name.replace('"', '""') + '"' for name in self.pairs[0].contract.key)
+        with duckdb.connect() as database:
+            database.execute("SET memory_limit = '512MB'")
+            newest = database.execute(NEWEST.format(key=key), [files]).fetchall()
+        for filename, numbers in newest:
+            yield from self._rows(filename, numbers)
+
+    def fetch(self, pair: Pair, identities: Sequence[str]) -> dict[str, Fields]:  # noqa: ARG002 - one pair only
+        """Return the newest rows of some keys."""
+        wanted = set(identities)
+        return {seen.identity: seen.fields for seen in self.scan() if seen.identity in wanted}
+
+    def may_be_gone(self, fields: Fields) -> bool:  # noqa: ARG002 - the protocol's signature
+        """Say no: nothing removes rows by itself."""
+        return False
+
+    def faults(self) -> list[str]:
+        """Return nothing: a table has no state beside its objects."""
+        return []
+
+    def _rows(self, filename: str, numbers: Sequence[int]) -> Iterator[Seen]:
+        pair = self.pairs[0]
+        with pq.ParquetFile(filename) as file:
+            table = file.read()
+        held = table.take(numbers).drop_columns([name for name in LAKE_COLUMNS if name in table.column_names])
+        for batch in held.to_batches(max_chunksize=ROWS):
+            for row in batch.to_pylist():
+                fields = {name: _read(pair.contract.by_name.get(name), value) for name, value in row.items()}
+                key = tuple(str(fields.get(name)) for name in pair.contract.key)
+                yield Seen(_identity(pair, fields), fields, key, pair)
+
+    def _copy(self) -> None:
+        """Bring the scratch folder up to date: new objects in, removed ones out."""
+        listed = self._listed()
+        for tag in self._copies.keys() - listed.keys():
+            self._copies.pop(tag).unlink()
+        for tag in listed.keys() - self._copies.keys():
+            path = Path(self._scratch.name) / f"{uuid4().hex}.parquet"
+            try:
+                self._client.download_file(self._bucket, listed[tag], str(path))
+            except ClientError as error:
+                if error.response["Error"]["Code"] in ("404", "NoSuchKey"):
+                    continue  # removed since it was listed: what it held is in another object
+                raise self._refused(error) from error
+            except BotoCoreError as error:
+                raise self._silent(error) from error
+            self._copies[tag] = path
+
+    def _listed(self) -> dict[str, str]:
+        """Return object names by name and ETag, which together say what is in them."""
+        try:
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self.name + "/")
+            objects = [entry for page in pages for entry in page.get("Contents", ())]
+        except ClientError as error:
+            raise self._refused(error) from error
+        except BotoCoreError as error:
+            raise self._silent(error) from error
+        names = [(entry["Key"], entry["ETag"].strip('"')) for entry in objects if entry["Key"].endswith(".parquet")]
+        return {f"{name}-{tag}": name for name, tag in names}
+
+    def _refused(self, error: ClientError) -> Refused | Unreachable:
+        code = error.response["Error"]["Code"]
+        if code == "NoSuchBucket":
+            return Refused(f"There is no bucket {self._bucket}.", hint="Run `tailrace apply`.")
+        return Unreachable(f"S3 refuses to read {self._bucket}/{self.name}.", detail=code)
+
+    def _silent(self, error: BotoCoreError) -> Unreachable:
+        return Unreachable("S3 does not answer.", detail=type(error).__name__)
+
+
+def _identity(pair: Pair, fields: Fields) -> str:
+    return repr(tuple(fields.get(name) for name in pair.contract.key))
+
+
+def _rendered(field: Field, value: Any) -> Any:
+    """Return what a row has to hold, in the form that ``_read`` gives."""
+    if value is None or field.kind in ("boolean", "int", "long", "float", "double", "string", "json"):
+        return value
+    if field.kind in ("decimal", "numeric"):
+        return plain(value) if field.kind == "decimal" else format(value, "f")
+    return "hex " + value.hex() if field.kind == "bytes" else text(value)
+
+
+def _read(field: Field | None, value: Any) -> Any:
+    if field is None:
+        return f"unexpected: {value!r}"
+    if field.kind in ("decimal", "numeric") and isinstance(value, str):
+        return _number(field, value)
+    if isinstance(value, Decimal):
+        return plain(value) if field.kind == "decimal" else f"decimal {value}"
+    if isinstance(value, bytes):
+        return "hex " + value.hex()
+    return value if value is None or isinstance(value, bool | int | float | str) else text(value)
+
+
+def _number(field: Field, shown: str) -> str:
+    """Return a number's text in one spelling; what is no number stays as it is."""
+    try:
+        number = Decimal(shown)
+    except InvalidOperation:
+        return shown
+    return plain(number) if field.kind == "decimal" else format(number, "f")

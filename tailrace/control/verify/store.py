@@ -1,0 +1,76 @@
+"""What ``verify`` asks of a store, the same for all three.
+
+A store renders expected records into its own form and yields what it really holds in that form: ``fields`` maps names
+to plain values, equal exactly where the stored values are equal. ``identity`` is the store's own key as text. Markers
+of deleted rows are never yielded: they are not there. Each store reads through its own client and writes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from tailrace.contract import Contract
+    from tailrace.targets import Target
+
+Fields = dict[str, Any]
+DIGEST = 16
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One captured table and one declared target of its record, in one sink."""
+
+    table: str
+    sink: str
+    contract: Contract
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One thing found in a store. ``key`` holds the record's key columns as text, None where they cannot be read."""
+
+    identity: str
+    fields: Fields
+    key: tuple[str, ...] | None
+    pair: Pair | None  # None: it belongs to no declared record
+
+
+class Store(Protocol):
+    """One place that is read as a whole: a DynamoDB table, an index, a table of the lake."""
+
+    @property
+    def name(self) -> str:
+        """The place's own name."""
+
+    @property
+    def pairs(self) -> Sequence[Pair]:
+        """What is declared for it."""
+
+    def expected(self, pair: Pair, record: Mapping[str, Any]) -> tuple[str, Fields]:
+        """Return identity and fields of a record as they have to be here, or raise Unfit."""
+
+    def scan(self) -> Iterator[Seen]:
+        """Yield everything that is there."""
+
+    def fetch(self, pair: Pair, identities: Sequence[str]) -> dict[str, Fields]:
+        """Return what is there now under some identities; absent ones are left out."""
+
+    def may_be_gone(self, fields: Fields) -> bool:
+        """Say whether the store was told to remove such a thing by itself by now."""
+
+    def faults(self) -> list[str]:
+        """Return what is wrong with the place as a whole, one sentence each."""
+
+    def close(self) -> None:
+        """Release what was opened."""
+
+
+def digest(fields: Mapping[str, Any]) -> bytes:
+    """Return the fingerprint of fields; the order of names does not matter."""
+    return hashlib.blake2b(repr(sorted(fields.items())).encode(), digest_size=DIGEST).digest()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -49,7 +50,7 @@ def query(table: str, sql: str | None, folder: Path, *, view: str, limit: int, a
     if as_json:
         print_json(rows.to_pylist())
         return
-    shown = Table(*map(Text, rows.column_names))
+    shown = Table(*map(escape, rows.column_names))
     for row in rows.to_pylist():
         shown.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
     out.print(shown)

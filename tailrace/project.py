@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -110,21 +110,31 @@ def records(declared: Target | Sink) -> tuple[str, ...]:
 
 def load(folder: Path) -> Project:
     """Read a project folder, or raise ProjectError naming the file and what is wrong in it."""
-    folder = folder.resolve()
-    read = settings.load(folder)
-    project = Project(
-        folder=folder,
-        settings=read,
-        connector=connector.load(folder / "connectors" / f"{read.pipeline.connector}.json"),
-        contracts={path.stem: contract.load(path) for path in sorted((folder / "schemas").glob("*.avsc"))},
-        processors=_processors(folder),
+    source = load_source(folder)
+    project = replace(
+        source,
+        contracts={path.stem: contract.load(path) for path in sorted((source.folder / "schemas").glob("*.avsc"))},
         sinks={
             path.stem: _declared(module, (DynamoDBTable, LakeTable, SearchIndex, Sink))
-            for path, module in _modules(folder / "sinks")
+            for path, module in _modules(source.folder / "sinks")
         },
     )
     _validate(project)
     return project
+
+
+def load_source(folder: Path) -> Project:
+    """Read a project without contracts and sinks: enough for the commands that write the contracts."""
+    folder = folder.resolve()
+    read = settings.load(folder)
+    return Project(
+        folder=folder,
+        settings=read,
+        connector=connector.load(folder / "connectors" / f"{read.pipeline.connector}.json"),
+        contracts={},
+        processors=_processors(folder),
+        sinks={},
+    )
 
 
 def _processors(folder: Path) -> dict[str, tuple[ConformFunction, ...]]:

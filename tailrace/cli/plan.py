@@ -1,4 +1,7 @@
-"""``tailrace plan`` and ``apply``: what would be made or changed outside, and doing it."""
+"""``tailrace plan`` and ``apply``: what would be made or changed outside, and doing it.
+
+The command line looks for ``check`` and ``schema`` here too; they stand in modules of their own.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from tailrace import project
+from tailrace.cli.check import check, plain
 from tailrace.cli.context import err, json_option, out, print_json, project_option
+from tailrace.cli.schema import schema
 from tailrace.control.apply import refuse_conflicts, take
 from tailrace.control.plan import Plan, resources
 from tailrace.control.plan import plan as make
@@ -17,6 +22,8 @@ from tailrace.control.services import Services
 
 if TYPE_CHECKING:
     from tailrace.resource import Step
+
+__all__ = ["apply", "check", "plan", "schema"]
 
 SIGNS = {"create": "[green]+[/]", "change": "[yellow]~[/]", "conflict": "[bold red]![/]", "none": " "}
 CHANGES = 2
@@ -81,9 +88,9 @@ def _show(found: Plan) -> None:
     for _, step in found.steps:
         if step.action == "none":
             continue
-        out.print(f"{SIGNS[step.action]} {step.kind} [bold]{_plain(step.name)}[/]")
+        out.print(f"{SIGNS[step.action]} {step.kind} [bold]{plain(step.name)}[/]")
         for line in step.lines:
-            out.print(f"      {_plain(line)}")
+            out.print(f"      {plain(line)}")
     counts = found.counts()
     if not found.pending and not found.conflicts:
         out.print(f"No changes. {counts['none']} resources are as the project says.")
@@ -92,7 +99,3 @@ def _show(found: Plan) -> None:
     out.print(
         f"Plan: {counts['create']} to create, {counts['change']} to change{conflicts}, {counts['none']} unchanged."
     )
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")

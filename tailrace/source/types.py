@@ -1,6 +1,6 @@
 """Postgres types and the kinds of a contract: one table, used by ``schema derive`` and by ``check``.
 
-A kind is the Avro type or logical type of ``tailrace.contract.KINDS``. Types that are not here (arrays, ranges of bits,
+A kind is the Avro type or logical type of ``tailrace.contract.KINDS``. Types that are not here (arrays, intervals,
 composites, geometry) cannot be in a contract: ``check`` says so, ``derive`` leaves the column out.
 """
 
@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 # Base type -> the kinds that hold it without loss; the first is what ``derive`` writes.
 FITS: dict[str, tuple[str, ...]] = {
     "bool": ("boolean",),
-    "int2": ("int", "long"),
-    "int4": ("int", "long"),
-    "int8": ("long",),
+    "int2": ("int", "long", "numeric", "double"),
+    "int4": ("int", "long", "numeric", "double"),
+    "int8": ("long", "numeric"),
     "oid": ("long",),
     "float4": ("float", "double"),
     "float8": ("double",),
     "numeric": ("decimal", "numeric"),
+    "money": ("decimal", "numeric"),
+    "bit": ("string",),
     "bytea": ("bytes",),
     "date": ("date",),
     "time": ("time-micros",),
@@ -41,6 +43,7 @@ FITS: dict[str, tuple[str, ...]] = {
 _PLACEHOLDER_ARRAYS = {
     "_text", "_varchar", "_bpchar", "_json", "_jsonb", "_bytea", "_int4", "_int8", "_date", "_uuid", "_citext",
 }  # fmt: skip
+MONEY = (19, 2)  # eight bytes of cents, money.fraction.digits = 2
 _BARE_NULL = {"varbit", "vector", "halfvec", "sparsevec"}
 PRIMITIVE = {"boolean", "int", "long", "float", "double", "string", "bytes"}
 BASES = {
@@ -51,6 +54,8 @@ BASES = {
 
 def numeric_modifier(column: Column) -> tuple[int, int] | None:
     """Return (precision, scale) of a numeric column as Avro can say it, or None where it is unbounded."""
+    if column.type == "money":
+        return MONEY
     if column.modifier < 4:
         return None
     packed = column.modifier - 4
@@ -64,6 +69,8 @@ def kinds(column: Column) -> tuple[str, ...]:
     """Return the kinds that hold every value of a column, best first; none when the type is not supported."""
     if column.enum:
         return ("string",)
+    if column.type == "bit" and column.modifier == 1:
+        return ("boolean",)
     found = FITS.get(column.type, ())
     if column.type == "numeric" and numeric_modifier(column) is None:
         return ("numeric",)

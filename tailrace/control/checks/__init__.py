@@ -1,0 +1,1 @@
+"""The rules of ``tailrace check``: pure functions over the project's files and one picture of the catalogue."""

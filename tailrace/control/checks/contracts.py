@@ -1,0 +1,92 @@
+"""Contracts against tables: key, fields, types, nulls.
+
+A table with a conform function of its own may hold fields that no column has and convert values, so there a difference
+is a warning; without one, each difference would make every row a dead letter, so it is an error. Key columns must fit
+in both cases: a conform function may not change them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+from tailrace.control.checks.finding import Finding, error, warning
+from tailrace.control.checks.tables import captured
+from tailrace.source import types
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tailrace.contract import Contract, Field
+    from tailrace.project import Project
+    from tailrace.source.catalogue import Catalogue, Column, Table
+
+
+def check(project: Project, seen: Catalogue) -> Iterator[Finding]:
+    """Say what of the contracts does not fit the tables."""
+    used = set()
+    for name in project.connector.tables:
+        record = project.record_of(name)
+        used.add(record)
+        contract, table = project.contracts.get(record), seen.tables.get(name)
+        if contract is None:
+            yield error(
+                f"There is no contract for {name}.",
+                f"schemas/{record}.avsc does not exist.",
+                hint=f"`tailrace schema derive {record}` writes one from the table.",
+            )
+        elif table is not None:
+            yield from fit(project, contract, table)
+    for unused in sorted(set(project.contracts) - used):
+        yield warning(f"schemas/{unused}.avsc is the contract of no captured table.")
+
+
+def fit(project: Project, contract: Contract, table: Table) -> Iterator[Finding]:
+    """Say where one contract does not fit its table."""
+    if table.key and set(contract.key) != set(table.key):
+        yield error(
+            f'schemas/{contract.name}.avsc: "key" differs from the primary key of {table.name}.',
+            f"It says {', '.join(contract.key)}; the table's is {', '.join(table.key)}.",
+            hint=f'"key": {list(table.key)}'.replace("'", '"'),
+        )
+    columns = {column.name: column for column in captured(project.connector, table)}
+    function = table.name in project.functions
+    for field in contract.fields:
+        yield from _field(contract, table, field, columns, strict=not function or field.name in contract.key)
+
+
+def _field(
+    contract: Contract, table: Table, field: Field, columns: Mapping[str, Column], *, strict: bool
+) -> Iterator[Finding]:
+    say = error if strict else warning
+    place = f"schemas/{contract.name}.avsc: {field.name}"
+    column = columns.get(field.name)
+    if column is None:
+        if strict:
+            yield error(f"{place} is no column of {table.name}.", _why(table, field.name), hint=_near(field, columns))
+        return
+    wrong = types.misfit(column, field)
+    if wrong:
+        yield say(
+            f"{place} does not fit the column.",
+            wrong + ("." if strict else "; the conform function must convert it."),
+            hint=f'"type": {types.avro(column)}'.replace("'", '"') if types.avro(column) else "",
+        )
+    if column.nullable and not field.nullable:
+        yield say(
+            f"{place} forbids null, but the column may be NULL.",
+            "Rows with NULL in it become dead letters" + ("." if strict else ", unless the function fills it."),
+            hint='"type": ["null", ...], "default": null',
+        )
+
+
+def _why(table: Table, name: str) -> str:
+    column = table.by_name.get(name)
+    if column is None:
+        return ""
+    return "It is a generated column, which is not sent." if column.generated else "The connector leaves it out."
+
+
+def _near(field: Field, columns: Mapping[str, Column]) -> str:
+    near = difflib.get_close_matches(field.name, list(columns), n=1)
+    return f"Did you mean {near[0]}?" if near else f"Columns: {', '.join(columns)}."

@@ -1,0 +1,127 @@
+"""Declarations in sinks/*.py against contracts and tables: fields that exist, keys that deletes can find again."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING
+
+from tailrace.control.checks.finding import Finding, error, warning
+from tailrace.source.catalogue import quote
+from tailrace.targets import DynamoDBTable, LakeTable, SearchIndex, template_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from tailrace.contract import Contract
+    from tailrace.project import Project
+    from tailrace.source.catalogue import Catalogue
+    from tailrace.targets import Target
+
+TIMES = ("timestamp-micros", "local-timestamp-micros", "date")
+TEXTS = ("string", "json", "uuid", "numeric", "time-micros")
+
+
+def check(project: Project, seen: Catalogue) -> Iterator[Finding]:
+    """Say what of the sinks would go wrong."""
+    for module, target in _targets(project):
+        contract = project.contracts.get(target.record)
+        if contract is None:
+            continue  # project.load and the contracts' rules have said so
+        place = f"sinks/{module}.py: {target.record}"
+        if isinstance(target, DynamoDBTable):
+            yield from _dynamodb(place, target, contract)
+            yield from _identity(project, seen, place, target, contract)
+        elif isinstance(target, SearchIndex):
+            yield from _fields(place, (*target.fields, *target.text), contract)
+            yield from _texts(place, target, contract)
+    yield from _collisions(project)
+
+
+def _targets(project: Project) -> Iterator[tuple[str, Target]]:
+    for module, declared in project.sinks.items():
+        for target in declared:
+            if isinstance(target, DynamoDBTable | LakeTable | SearchIndex):
+                yield module, target
+
+
+def _templates(target: DynamoDBTable) -> tuple[str, ...]:
+    return (target.pk, target.sk, *(part for index in target.indexes for part in (index.pk, index.sk)))
+
+
+def _dynamodb(place: str, target: DynamoDBTable, contract: Contract) -> Iterator[Finding]:
+    named: list[str] = []
+    for template in _templates(target):
+        try:
+            named += template_fields(template)
+        except ValueError as problem:
+            yield error(f"{place}: the key template {template!r} does not parse.", f"{problem}.")
+            return
+    named += [index.when for index in target.indexes if index.when]
+    yield from _fields(place, named + ([target.ttl] if target.ttl else []), contract)
+    for name in dict.fromkeys(target.key_fields):
+        field = contract.by_name.get(name)
+        if field is not None and field.nullable:
+            yield warning(f"{place}: the key is made of {name}, which may be null.", "Such rows become dead letters.")
+    for index in target.indexes:
+        when = contract.by_name.get(index.when or "")
+        if when is not None and when.kind != "boolean":
+            yield error(f"{place}: the index {index.name} depends on {when.name}, which is {when.kind}, not boolean.")
+    ttl = contract.by_name.get(target.ttl or "")
+    if ttl is not None and ttl.kind not in TIMES:
+        yield error(f"{place}: ttl names {ttl.name}, which is {ttl.kind}, not a time.")
+
+
+def _fields(place: str, named: Iterable[str], contract: Contract) -> Iterator[Finding]:
+    for name in dict.fromkeys(named):
+        if name not in contract.by_name:
+            near = difflib.get_close_matches(name, list(contract.by_name), n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"Fields: {', '.join(contract.by_name)}."
+            yield error(f"{place} has no field {name}.", hint=hint)
+
+
+def _texts(place: str, target: SearchIndex, contract: Contract) -> Iterator[Finding]:
+    for name in target.text:
+        field = contract.by_name.get(name)
+        if field is not None and field.kind not in TEXTS:
+            yield error(f"{place}: {name} is {field.kind}; only text can be searched by words.")
+
+
+def _identity(
+    project: Project, seen: Catalogue, place: str, target: DynamoDBTable, contract: Contract
+) -> Iterator[Finding]:
+    """Find keys that a delete cannot make: it carries the primary key alone, unless the replica identity is FULL."""
+    table = seen.tables.get(project.table_of(target.record))
+    try:
+        moving = [name for name in dict.fromkeys(target.key_fields) if name not in contract.key]
+    except ValueError:
+        return  # the template does not parse: said above
+    if table is not None and moving and table.identity != "FULL":
+        yield error(
+            f"{place}: the key is made of {', '.join(moving)}, which is not in the primary key.",
+            f"Deletes of {table.name} would not say which item to delete, and a move would leave the old item behind.",
+            sql=f"ALTER TABLE {quote(table.name)} REPLICA IDENTITY FULL;",
+        )
+
+
+def _collisions(project: Project) -> Iterator[Finding]:
+    """Two declarations that write to the same place."""
+    places: dict[tuple[str, ...], str] = {}
+    for module, target in _targets(project):
+        where = _place(target)
+        here = f"sinks/{module}.py: {target.record}"
+        if where in places:
+            yield error(
+                f"{here} and {places[where]} write to the same keys.",
+                f"Both write to {' '.join(where)}.",
+                hint="Give them different keys or places: they would overwrite each other.",
+            )
+        places.setdefault(where, here)
+
+
+def _place(target: Target) -> tuple[str, ...]:
+    if isinstance(target, DynamoDBTable):
+        return ("table", target.table, *(re.sub(r"\{[^}]*\}", "{}", part) for part in (target.pk, target.sk)))
+    if isinstance(target, LakeTable):
+        return ("lake", target.zone, target.table)
+    return ("search alias", target.alias)

@@ -1,0 +1,64 @@
+"""Workers on this machine, as their run files and health ports say: who runs, as which process, ready or not.
+
+A run file may outlive its process and a process id may be given to somebody else, so a worker counts as running only
+while its own health port answers with its name, or while the process is one of ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpx
+import psutil
+
+from tailrace.health import RunFile
+
+if TYPE_CHECKING:
+    from tailrace.project import Project
+
+ANSWERS_WITHIN = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LocalWorker:
+    """One running worker process. ``supervised`` says that `tailrace run all` is its parent."""
+
+    name: str
+    pid: int
+    ready: bool
+    doing: str
+    supervised: bool
+
+
+def find(project: Project, name: str) -> LocalWorker | None:
+    """Return the worker ``name`` where it runs on this machine, else None."""
+    written = RunFile(project.folder, name).read()
+    if not written:
+        return None
+    try:
+        process = psutil.Process(written["pid"])
+        command = process.cmdline()
+        parent = process.parent()
+        above = parent.cmdline() if parent else []
+    except psutil.Error:
+        return None
+    said = _ready(written["port"])
+    if said.get("worker") != name and not _ours(command, name):
+        return None
+    supervised = "run" in above and "all" in above
+    return LocalWorker(name, process.pid, bool(said.get("ready")), str(said.get("doing") or "no answer"), supervised)
+
+
+def _ours(command: list[str], name: str) -> bool:
+    return name in command and any("tailrace" in part for part in command)
+
+
+def _ready(port: int) -> dict[str, object]:
+    """Return what a health port says, nothing when nobody answers there."""
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{port}/ready", timeout=ANSWERS_WITHIN, trust_env=False)
+        found: dict[str, object] = answer.json()
+    except (httpx.HTTPError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

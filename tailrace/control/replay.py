@@ -1,0 +1,198 @@
+"""Replay, first form: a worker's group is set back, and the worker reads again; versions make that harmless.
+
+``plan`` only reads: it says which offsets would be set and what that costs. ``execute`` stops the worker where it runs
+on this machine (a hold file keeps its supervisor from starting it), waits until the group is empty, sets the offsets
+and lets go. It never sets an offset forward, because that would skip records, and never touches a group with members
+elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from tailrace import topics
+from tailrace.control import local
+from tailrace.deadline import wait_for
+from tailrace.endpoints import STATE_FOLDER
+from tailrace.errors import Refused, Unreachable, UsageError
+from tailrace.targets import LakeTable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from tailrace.kafka import KafkaAdmin, Offsets, Place
+    from tailrace.project import Project
+
+EMPTY_WITHIN = 75.0  # seconds: a worker drains for 20, a static member is remembered for 45
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a replay would do: offsets to set, records to read again by topic, and what people should know first."""
+
+    kind: str
+    worker: str
+    group: str
+    offsets: Mapping[Place, int]
+    again: Mapping[str, int]
+    notes: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def total(self) -> int:
+        """How many records are read again."""
+        return sum(self.again.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan for ``--json``."""
+        places = {f"{topic}/{partition}": offset for (topic, partition), offset in sorted(self.offsets.items())}
+        shown: dict[str, Any] = {"kind": self.kind, "worker": self.worker, "group": self.group, "offsets": places}
+        return {**shown, "again": dict(self.again), "total": self.total, "notes": list(self.notes)}
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """Where a group and its topics stand: oldest kept offset, end, and committed offset (negative: none)."""
+
+    starts: Mapping[Place, int]
+    ends: Mapping[Place, int]
+    committed: Mapping[Place, int]
+
+    def current(self, place: Place) -> int:
+        """Return the offset that the group reads next."""
+        committed = self.committed.get(place, -1)
+        return committed if committed >= 0 else self.starts[place]
+
+
+def inputs(project: Project, kind: str, name: str) -> list[str]:
+    """Return the topics that a worker reads."""
+    if kind == "processor":
+        return [topics.raw(project.name, table) for table in project.tables_of(name)]
+    return [topics.conformed(project.name, record) for record in project.records_of(name)]
+
+
+def positions(project: Project, admin: KafkaAdmin, kind: str, name: str) -> Positions:
+    """Read where a worker's group stands."""
+    names = inputs(project, kind, name)
+    found = Positions(admin.starts(names), admin.ends(names), admin.committed(topics.group(project.name, name), names))
+    if not found.ends:
+        raise Refused(f"The topics of the {kind} {name} do not exist.", hint="Run `tailrace apply`.")
+    return found
+
+
+def to_beginning(at: Positions) -> Offsets:
+    """Return the oldest offsets that are kept."""
+    return dict(at.starts)
+
+
+def to_time(at: Positions, admin: KafkaAdmin, moment: datetime) -> Offsets:
+    """Return the first offsets at or after a moment; where that would go forward, the present position stays."""
+    found = admin.at_time({topic for topic, _ in at.ends}, int(moment.timestamp() * 1000))
+    return {place: offset for place, offset in found.items() if 0 <= offset < at.current(place)}
+
+
+def to_offsets(at: Positions, wanted: Mapping[Place, int]) -> Offsets:
+    """Return given offsets, or raise UsageError or Refused where one cannot be read or would skip records."""
+    for (topic, partition), offset in wanted.items():
+        place = topic, partition
+        if place not in at.ends:
+            known = ", ".join(f"{name}/{number}" for name, number in sorted(at.ends))
+            raise UsageError(f"The worker does not read {topic}/{partition}.", hint=f"It reads {known}.")
+        if not at.starts[place] <= offset <= at.ends[place]:
+            raise UsageError(
+                f"{topic}/{partition} does not hold the offset {offset}.",
+                detail=f"It holds {at.starts[place]} to {at.ends[place]}.",
+            )
+        if offset > at.current(place):
+            raise Refused(
+                f"Setting {topic}/{partition} forward would skip records.",
+                detail=f"The worker is at {at.current(place)}, {offset} was asked for.",
+                hint="A replay only goes back; a record that cannot be processed is parked by the worker itself.",
+            )
+    return dict(wanted)
+
+
+def plan(project: Project, kind: str, name: str, at: Positions, offsets: Offsets) -> Plan:
+    """Say what setting these offsets would do."""
+    again: dict[str, int] = {}
+    for place, offset in offsets.items():
+        again[place[0]] = again.get(place[0], 0) + max(0, at.current(place) - offset)
+    notes = _notes(project, kind, name, at, offsets)
+    return Plan(kind, name, topics.group(project.name, name), offsets, again, tuple(notes))
+
+
+def _notes(project: Project, kind: str, name: str, at: Positions, offsets: Offsets) -> Iterator[str]:
+    """Yield what people should know before they say yes."""
+    if kind == "processor":
+        yield "What it writes again goes through every sink again; versions make that a no-op there."
+        trimmed = sorted({topic for (topic, number) in offsets if at.starts[topic, number] > 0})
+        if trimmed:
+            yield f"Older records are gone by retention: {', '.join(trimmed)} no longer begin at 0."
+    elif any(isinstance(target, LakeTable) for target in project.sink(name)):
+        yield (
+            "The conformed topics are compacted. From these offsets on, the lake's objects are replaced by what the topics"
+            " still hold: the newest version of every row stays, older versions may leave the lake's history."
+        )
+
+
+def execute(project: Project, admin: KafkaAdmin, planned: Plan, *, say: Callable[[str], None]) -> bool:
+    """Set the offsets; return whether somebody starts the worker again by itself."""
+    worker = local.find(project, planned.worker)
+    members = admin.members(planned.group)
+    if worker is None and members:
+        raise _elsewhere(planned, members)
+    with _held(project, planned.worker):
+        if worker is not None:
+            say(f"stopping {planned.worker} (process {worker.pid})")
+            _stop(worker)
+        _wait_empty(admin, planned)
+        admin.rewind(planned.group, planned.offsets)
+        say(f"{len(planned.offsets)} offsets set, {planned.total:,} records to read again")
+    return worker is not None and worker.supervised
+
+
+@contextmanager
+def _held(project: Project, name: str) -> Iterator[None]:
+    """Keep the supervisor from starting a worker."""
+    hold = project.folder / STATE_FOLDER / "run" / f"{name}.hold"
+    hold.parent.mkdir(parents=True, exist_ok=True)
+    hold.write_text(str(os.getpid()))
+    try:
+        yield
+    finally:
+        hold.unlink(missing_ok=True)
+
+
+def _stop(worker: local.LocalWorker) -> None:
+    try:
+        process = psutil.Process(worker.pid)
+        process.send_signal(signal.SIGTERM)
+    except psutil.NoSuchProcess:
+        return
+    wait_for(
+        lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE,
+        timeout=EMPTY_WITHIN,
+        what=f"the worker {worker.name} (process {worker.pid}) to stop",
+        hint=f"Its log is in {STATE_FOLDER}/logs/{worker.name}.log; nothing was changed.",
+    )
+
+
+def _wait_empty(admin: KafkaAdmin, planned: Plan) -> None:
+    try:
+        wait_for(lambda: admin.members(planned.group) == 0, timeout=EMPTY_WITHIN, every=0.3, what="an empty group")
+    except Unreachable as error:
+        raise _elsewhere(planned, admin.members(planned.group)) from error
+
+
+def _elsewhere(planned: Plan, members: int) -> Refused:
+    return Refused(
+        f"The group of the {planned.kind} {planned.worker} still has {members} members.",
+        detail=f"{planned.group} runs somewhere else; its offsets can only be set while nobody is there.",
+        hint="Stop every instance of it (all replicas), then run the replay again. Nothing was changed.",
+    )

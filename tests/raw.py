@@ -84,8 +84,10 @@ def connect_schema(columns: Sequence[Mapping[str, Any]], table: str = "reading")
 
 def payload(op: str, *, before: Any = None, after: Any = None, **source: Any) -> dict[str, Any]:
     """Return the payload of an envelope."""
-    origin = {"version": "3.7.0.Final", "connector": "postgresql", "ts_ms": 1_767_322_800_123, "snapshot": "false",
-              "ts_us": 1_767_322_800_123_456, "schema": "public", "table": "reading", "txId": 77, "lsn": 4711}  # fmt: skip
+    origin = {
+        "version": "3.7.0.Final", "connector": "postgresql", "snapshot": "false", "schema": "public",
+        "table": "reading", "ts_ms": 1_767_322_800_123, "ts_us": 1_767_322_800_123_456, "txId": 77, "lsn": 4711,
+    }  # fmt: skip
     return {"before": before, "after": after, "source": {**origin, **source}, "op": op, "ts_ms": 1_767_322_800_200}
 
 
@@ -186,9 +188,11 @@ class RawPipeline:
         found: list[Message] = []
 
         def complete() -> bool:
-            for got in consumer.consume(5000, 0.2):
-                if got.error() is None:
-                    found.append(Message(got.partition(), got.offset(), got.key(), got.value(), got.headers() or []))
+            found.extend(
+                Message(got.partition(), got.offset(), got.key(), got.value(), got.headers() or [])
+                for got in consumer.consume(5000, 0.2)
+                if got.error() is None
+            )
             return len(found) >= sum(ends.values())
 
         wait_for(complete, timeout=timeout, what=f"{ends} of {topic}")

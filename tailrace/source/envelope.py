@@ -7,8 +7,8 @@ only its payload parsed. It reads one message at a time, knows no partition, and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from types import NoneType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -32,11 +32,11 @@ _TRACES = (PLACEHOLDER.encode(), _BASE64[:38].encode(), b"95,95,100,101,98", _UU
 _SCHEMA, _PAYLOAD = b'{"schema":', b',"payload":'
 _KNOWN = 16  # schema versions kept per table
 _TROUBLE = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError)
+_IMAGE, _POSITION = (dict, NoneType), (int, NoneType)
 _BLANK_TEXT = ("", "0", "{}", "00000000-0000-0000-0000-000000000000")
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One change of one row. ``whole_before`` says that ``before`` holds every column, not only the key."""
 
     op: str
@@ -170,16 +170,16 @@ class EnvelopeReader:
             lsn, tx = source.get("lsn"), source.get("txId")
         except _TROUBLE as error:
             raise Rejected("The payload is not a Debezium envelope.", stage="decode", detail=_reason(error)) from error
-        if not isinstance(before, dict | None) or not isinstance(after, dict | None):
+        if not isinstance(before, _IMAGE) or not isinstance(after, _IMAGE):
             raise Rejected("A row image of the payload is not an object.", stage="decode")
-        if type(op) is not str or type(committed) is not int or not isinstance(lsn, int | None):
+        if type(op) is not str or type(committed) is not int or not isinstance(lsn, _POSITION):
             raise Rejected("The payload's op, source time or lsn has a wrong type.", stage="decode")
         for trace in _TRACES:
             if value.find(trace, start) >= 0:
                 refuse_placeholders(before, after)
         return Event(
             op=op,
-            whole_before=before is not None and shape.whole(before, self._key),
+            whole_before=before is not None and shape.whole(before, self._key),  # before its values are converted
             before=None if before is None else shape.convert(before),
             after=None if after is None else shape.convert(after),
             lsn=lsn,

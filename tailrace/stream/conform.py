@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from tailrace import deadletter, version
-from tailrace.change import BEFORE, Provenance
+from tailrace.change import BEFORE, COMMITTED, LSN, OP, ORIGIN, TX, VERSION
 from tailrace.errors import Rejected
 from tailrace.source.envelope import EnvelopeReader, Event
 from tailrace.stream.fitting import Fitting
@@ -74,7 +74,7 @@ class TableConformer:
     def __init__(self, plan: TablePlan, *, epoch: int) -> None:
         self.plan = plan
         self._contract = plan.contract
-        self._epoch = epoch
+        self._epoch, self._raw = epoch, plan.raw.encode()
         kinds = {column.name: column.kind for column in plan.contract.fields}
         self._reader = EnvelopeReader(kinds, plan.contract.key)
         self._fitting = Fitting(plan.contract)
@@ -106,17 +106,17 @@ class TableConformer:
         value = self._record(row, key)
         headers = self._headers(partition, record, event, event.op if value is not None else "d")
         framed = None if value is None else self._contract.encode(value, self.plan.schema_id)
-        return Output(self.plan.topic, partition, self._contract.encode_key(key), framed, headers), event.committed_us
+        return Output(self.plan.topic, partition, self._fitting.key_bytes(key), framed, headers), event.committed_us
 
     def _delete(self, partition: int, record: RawRecord, event: Event) -> tuple[Output, int]:
         row = self._reader.read_key(record.key) if event.before is None else event.before
-        key = self._contract.encode_key(self._fitting.key(row))
+        key = self._fitting.key_bytes(self._fitting.key(row))
         headers = self._headers(partition, record, event, "d")
         return Output(self.plan.topic, partition, key, None, headers), event.committed_us
 
     def _tombstone(self, partition: int, record: RawRecord) -> tuple[Output, int]:
         """Return the delete of a tombstone that came without its ``d``; its time is Kafka's."""
-        key = self._contract.encode_key(self._fitting.key(self._reader.read_key(record.key)))
+        key = self._fitting.key_bytes(self._fitting.key(self._reader.read_key(record.key)))
         bare = Event(
             op="d", before=None, after=None, whole_before=False, lsn=None, committed_us=record.timestamp * 1000, tx=""
         )
@@ -124,14 +124,14 @@ class TableConformer:
         return Output(self.plan.topic, partition, key, None, headers), bare.committed_us
 
     def _headers(self, partition: int, record: RawRecord, event: Event, op: str) -> Headers:
-        found = Provenance(
-            version=version.pack(self._epoch, record.offset),
-            op=op,
-            lsn=event.lsn,
-            committed_us=event.committed_us,
-            tx=event.tx,
-            origin=f"{self.plan.raw}/{partition}/{record.offset}",
-        ).headers()
+        found: list[tuple[str, bytes | None]] = [  # as change.Provenance.headers() gives them, without the detour
+            (VERSION, b"%d" % version.pack(self._epoch, record.offset)),
+            (OP, op.encode()),
+            (LSN, b"" if event.lsn is None else b"%d" % event.lsn),
+            (COMMITTED, b"%d" % event.committed_us),
+            (TX, event.tx.encode()),
+            (ORIGIN, b"%s/%d/%d" % (self._raw, partition, record.offset)),
+        ]
         if event.before is not None and event.whole_before:
             before = self._record(event.before, self._fitting.key(event.before))
             if before is not None:
@@ -183,11 +183,16 @@ class Conformer:
         self._worker = worker
         self._tables = {plan.raw: TableConformer(plan, epoch=epoch) for plan in plans}
 
-    def batch(self, topic: str, partition: int, records: Sequence[RawRecord]) -> Conformed:
-        """Return what a batch of one partition becomes."""
+    def batch(
+        self, topic: str, partition: int, records: Sequence[RawRecord], deleted: set[bytes | None] | None = None
+    ) -> Conformed:
+        """Return what a batch of one partition becomes.
+
+        ``deleted`` is given, the same set each time, when one batch is conformed in several slices.
+        """
         table = self._tables[topic]
         result = Conformed()
-        deleted: set[bytes | None] = set()
+        deleted = set() if deleted is None else deleted
         for record in records:
             try:
                 made = table.output(partition, record, deleted)

@@ -12,6 +12,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import orjson
+
 from tailrace.errors import Rejected
 
 if TYPE_CHECKING:
@@ -38,7 +40,8 @@ class Fitting:
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
         self._fields = tuple((field.name, _EXACT.get(field.kind), _fit(field)) for field in contract.fields)
-        self._key = tuple(entry for entry in self._fields if entry[0] in contract.key)
+        self._key = tuple(entry for name in contract.key for entry in self._fields if entry[0] == name)
+        self._key_template = _key_template(contract)
         self._names = {field.name for field in contract.fields}
 
     def record(self, given: Mapping[str, Any], columns: Collection[str]) -> dict[str, Any]:
@@ -51,6 +54,12 @@ class Fitting:
     def key(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the key columns of a row as the contract types them."""
         return self._take(self._key, row)
+
+    def key_bytes(self, key: Mapping[str, Any]) -> bytes:
+        """Return ``contract.encode_key`` of fitted key columns; a key of whole numbers needs no JSON writer."""
+        if self._key_template:
+            return self._key_template % tuple(key.values())
+        return self.contract.encode_key(key)
 
     def _take(self, fields: tuple[tuple[str, type | None, Fit], ...], given: Mapping[str, Any]) -> dict[str, Any]:
         record = {}
@@ -79,6 +88,14 @@ class Fitting:
             detail=detail,
             hint=f"Compare the row, the conform function and schemas/{self.contract.name}.avsc.",
         )
+
+
+def _key_template(contract: Contract) -> bytes:
+    """Return the canonical JSON of the key with a place for each number, or nothing where not all are whole numbers."""
+    if any(contract.by_name[name].kind not in {"int", "long"} for name in contract.key):
+        return b""
+    names = [orjson.dumps(name).replace(b"%", b"%%") for name in contract.key]
+    return b"{" + b",".join(name + b":%d" for name in names) + b"}"
 
 
 def _fit(field: Field) -> Fit:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MIB = 1024 * 1024
 REQUEST_BYTES = 8 * MIB
 MARKER = orjson.dumps({DELETED_FIELD: True})
+ACTION = b'{"index":{"_id":%b,"version":%d,"version_type":"external"}}\n%b\n'
 _FIELD = re.compile(r"field (?:\[([\w.-]+)\]|name '([\w.-]+)')|introduction of \[([\w.-]+)\]")
 Verdict = Literal["written", "stale", "again", "rejected", "missing", "unknown"]
 
@@ -85,8 +86,7 @@ class Pending:
                 self.rejections.append(Rejection(position, f"{error.problem} {error.detail}"))
                 document.candidates.pop()
             else:
-                action = {"_id": document.identity, "version": change.version, "version_type": "external"}
-                document.lines = b"%b\n%b\n" % (orjson.dumps({"index": action}), body)
+                document.lines = ACTION % (orjson.dumps(document.identity), change.version, body)
                 self.documents.append(document)
                 return
 

@@ -1,0 +1,95 @@
+"""Lake rows per second: the writer against bare pyarrow and boto3 that write the same rows to the same bucket.
+
+Bare is ``Table.from_pylist`` of dicts that hold all columns already, ``write_table`` and one put an object. The two
+take turns, so that a busy machine slows both; the medians are compared.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bench.tape import ORDER, changes
+from tailrace import aws
+from tailrace.settings import LakeSettings
+from tailrace.sink import parquet
+from tailrace.sink.lake import LakeWriter
+from tailrace.targets import LakeTable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tailrace.change import Change
+    from tailrace.endpoints import Endpoints
+
+ROWS, A_BATCH, ROUNDS = 200_000, 50_000, 3
+FLOOR = 0.8
+TABLE = LakeTable("orders", record="order")
+
+
+def measure(endpoints: Endpoints) -> list[dict[str, Any]]:
+    """Write the rows both ways, a few times."""
+    batch = changes(ROWS)
+    rows = [bare_row(change) for change in batch]
+    s3 = aws.client("s3", endpoints.s3)
+    bare, ours = [], []
+    for _ in range(ROUNDS):
+        bare.append(timed(s3, lambda bucket: write_bare(s3, bucket, rows)))
+        ours.append(timed(s3, lambda bucket: write_ours(endpoints, bucket, batch)))
+    s3.close()
+    value, baseline = ROWS / statistics.median(ours), ROWS / statistics.median(bare)
+    return [
+        {"name": "lake, rows to S3", "value": round(value), "unit": "rows/s", "baseline": round(baseline),
+         "ratio": round(value / baseline, 3), "floor": FLOOR},
+    ]  # fmt: skip
+
+
+def timed(s3: Any, write: Any) -> float:
+    """Return the seconds that ``write`` takes on an empty bucket, which is removed afterwards."""
+    bucket = f"bench-{uuid.uuid4().hex[:8]}"
+    s3.create_bucket(Bucket=bucket)
+    begun = time.perf_counter()
+    write(bucket)
+    seconds = time.perf_counter() - begun
+    for entry in s3.list_objects_v2(Bucket=bucket).get("Contents", ()):
+        s3.delete_object(Bucket=bucket, Key=entry["Key"])
+    s3.delete_bucket(Bucket=bucket)
+    return seconds
+
+
+def bare_row(change: Change) -> dict[str, Any]:
+    """Return a row with all columns, as somebody would hand it to pyarrow."""
+    return {
+        **(change.value or {}),
+        "_op": change.op,
+        "_version": change.version,
+        "_lsn": change.lsn,
+        "_committed_at": datetime.fromtimestamp(change.committed_us / 1e6, UTC),
+        "_partition": change.partition,
+        "_offset": change.offset,
+    }
+
+
+def write_bare(s3: Any, bucket: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Write with pyarrow and boto3 alone."""
+    schema = parquet.schema(ORDER)
+    for start in range(0, len(rows), A_BATCH):
+        out = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist(rows[start : start + A_BATCH], schema), out, compression="zstd")
+        s3.put_object(Bucket=bucket, Key=f"orders/{start:012d}.parquet", Body=bytes(out.getvalue()))
+
+
+def write_ours(endpoints: Endpoints, bucket: str, batch: Sequence[Change]) -> None:
+    """Write with the lake's writer."""
+    writer = LakeWriter(TABLE, ORDER, endpoints, LakeSettings(bucket=bucket))
+    writer.assigned("bench.conformed.order", 0, 0)
+    for start in range(0, len(batch), A_BATCH):
+        if writer.write(batch[start : start + A_BATCH], timeout=60):
+            raise RuntimeError("the lake rejected rows of the bench")
+    writer.close()

@@ -12,6 +12,7 @@ from tailrace.testing.faults import FailAfter, FailBefore, Faults, Hold
 from tailrace.testing.memory import MemorySink
 from tailrace.testing.parcels import PARCEL, Tape, parcel
 from tailrace.testing.promises import SinkContract, Store
+from tailrace.testing.proxy import Proxy
 
 __all__ = [
     "PARCEL",
@@ -20,6 +21,7 @@ __all__ = [
     "Faults",
     "Hold",
     "MemorySink",
+    "Proxy",
     "SinkContract",
     "Store",
     "Tape",

@@ -1,0 +1,177 @@
+"""What a sink worker survives: kill -9 under load, a store that goes away in mid-run or is away at start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+from tailrace.deadline import wait_for
+from tailrace.errors import Fatal
+from tailrace.targets import DynamoDBTable
+from tailrace.testing import Proxy, Tape, parcel
+from tests.conformed import Conformed, running
+from tests.contract.test_dynamodb_contract import DynamoDBStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.providers import RunningStack
+
+SINK = """
+from tailrace import DynamoDBTable
+parcels = DynamoDBTable("{table}", record="parcel", pk="OWNER#{{owner}}", sk="PARCEL#{{id}}")
+"""
+KILLS = 4
+
+
+@pytest.fixture
+def store(stack: RunningStack) -> Iterator[DynamoDBStore]:
+    made = DynamoDBStore(stack.endpoints)
+    yield made
+    made.client.delete_table(TableName=made.target.table)
+    made.client.close()
+
+
+@pytest.fixture
+def proxy(store: DynamoDBStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """Stand between the workers of a test and DynamoDB."""
+    with Proxy(store.endpoints.dynamodb) as made:
+        monkeypatch.setenv("TAILRACE_DYNAMODB", made.url)
+        yield made
+
+
+@contextmanager
+def pipeline_to(store: DynamoDBStore, folder: Path) -> Iterator[Conformed]:
+    """Give a pipeline whose sink writes to the store's table."""
+    made = Conformed(folder / "project", store.endpoints, {"dynamodb": SINK.format(table=store.target.table)})
+    yield made
+    made.remove()
+
+
+def traffic(tape: Tape, start: int, count: int) -> tuple[list[Any], dict[int, dict[str, Any]]]:
+    """Return changes of ``count`` parcels, each written, moved, some deleted, and what must be left of them."""
+    changes, left = [], {}
+    for number in range(start, start + count):
+        first, moved = parcel(number), parcel(number, owner=f"owner {number % 5}", note="moved")
+        changes += [tape.put(first), tape.put(moved, before=first)]
+        if number % 4:
+            left[number] = moved
+        else:
+            changes.append(tape.delete(moved))
+    return changes, left
+
+
+class Process:
+    """The worker as a process of its own, as people run it."""
+
+    def __init__(self, pipeline: Conformed) -> None:
+        command = [sys.executable, "-m", "tailrace", "run", "sink", "dynamodb", "--project", str(pipeline.folder)]
+        self._log = (pipeline.folder / "worker.log").open("ab")
+        self._process = subprocess.Popen(
+            command, stdout=self._log, stderr=self._log, env={**os.environ, "TAILRACE_INSTANCE": "0"}
+        )
+
+    def signal(self, number: int, timeout: float = 30) -> int:
+        self._process.send_signal(number)
+        code = self._process.wait(timeout)
+        self._log.close()
+        return code
+
+
+def progress(pipeline: Conformed) -> int:
+    return sum(offset for offset in pipeline.committed("dynamodb").values() if offset > 0)
+
+
+def wait_until_past(pipeline: Conformed, before: int) -> None:
+    wait_for(lambda: progress(pipeline) > before, timeout=60, what="the worker to commit something", every=0.02)
+
+
+def test_a_worker_killed_again_and_again_under_load_leaves_the_store_equal(
+    store: DynamoDBStore, tmp_path: Path
+) -> None:
+    tape = Tape()
+    left: dict[int, dict[str, Any]] = {}
+    with pipeline_to(store, tmp_path) as pipeline:
+        for attempt in range(KILLS):
+            process = Process(pipeline)
+            before = progress(pipeline)
+            changes, more = traffic(tape, attempt * 1500, 1500)
+            left |= more
+            pipeline.send(changes)
+            wait_until_past(pipeline, before)
+            assert process.signal(signal.SIGKILL) == -signal.SIGKILL
+
+        last = Process(pipeline)
+        pipeline.wait_until_committed("dynamodb", timeout=90)
+        assert last.signal(signal.SIGTERM) == 0
+        assert pipeline.dead_letters("dynamodb") == []
+    assert {item["id"]: item for item in store.current()} == left
+
+
+def test_a_store_that_goes_away_in_mid_run_pauses_the_worker_and_loses_nothing(
+    store: DynamoDBStore, proxy: Proxy, tmp_path: Path
+) -> None:
+    tape = Tape()
+    with pipeline_to(store, tmp_path) as pipeline:
+        with running(pipeline.load(), "dynamodb") as worker:
+            first, left = traffic(tape, 0, 300)
+            pipeline.send(first)
+            pipeline.wait_until_committed("dynamodb")
+            committed = pipeline.committed("dynamodb")
+
+            proxy.cut()
+            second, more = traffic(tape, 300, 1000)
+            pipeline.send(second)
+            wait_for(lambda: proxy.refused >= 3, timeout=60, what="the worker to try in vain")
+            assert not worker.ended()
+            assert pipeline.committed("dynamodb") == committed
+
+            proxy.mend()
+            pipeline.wait_until_committed("dynamodb")
+        assert worker.result == 0
+        assert pipeline.dead_letters("dynamodb") == []
+    assert {item["id"]: item for item in store.current()} == left | more
+
+
+def test_a_store_that_is_away_at_start_is_waited_for(store: DynamoDBStore, proxy: Proxy, tmp_path: Path) -> None:
+    changes, left = traffic(Tape(), 0, 30)
+    with pipeline_to(store, tmp_path) as pipeline:
+        proxy.cut()
+        pipeline.send(changes)
+        with running(pipeline.load(), "dynamodb") as worker:
+            wait_for(lambda: proxy.refused >= 2, timeout=60, what="the worker to knock")
+            assert not worker.ended()
+
+            proxy.mend()
+            pipeline.wait_until_committed("dynamodb")
+    assert {item["id"]: item for item in store.current()} == left
+
+
+def test_a_worker_that_waits_for_a_store_still_stops_at_once(
+    store: DynamoDBStore, proxy: Proxy, tmp_path: Path
+) -> None:
+    with pipeline_to(store, tmp_path) as pipeline:
+        proxy.cut()
+        with running(pipeline.load(), "dynamodb") as worker:
+            wait_for(lambda: proxy.refused >= 1, timeout=60, what="the worker to knock")
+            worker.stop.set()
+            wait_for(worker.ended, timeout=5, what="the worker to end")
+    assert worker.result == 0
+
+
+def test_a_table_that_does_not_exist_is_said_with_what_to_do(store: DynamoDBStore, tmp_path: Path) -> None:
+    store.target, kept = DynamoDBTable(f"none-{uuid4().hex[:8]}", "parcel", pk="{id}", sk="{id}"), store.target
+    with pipeline_to(store, tmp_path) as pipeline, running(pipeline.load(), "dynamodb") as worker:
+        wait_for(worker.ended, timeout=60, what="the worker to end")
+    store.target = kept
+
+    assert isinstance(worker.error, Fatal)
+    assert "tailrace apply" in worker.error.hint

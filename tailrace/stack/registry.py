@@ -1,4 +1,7 @@
-"""The schema registry (Apicurio), with its schemas in a file, so that ids outlive a restart as Kafka's records do."""
+"""The schema registry (Apicurio), with its schemas in a file, so that ids outlive a restart as Kafka's records do.
+
+It is asked rarely, so its Java compiles quickly rather than well: half the processor time of a start [measured].
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ def launch(home: Home) -> Launch:
         "apicurio.datasource.jdbc.min-size": 2,
         "apicurio.datasource.jdbc.max-size": 10,
     }
-    options = [f"-D{name}={value}" for name, value in settings.items()]
+    options = ["-XX:TieredStopAtLevel=1", *(f"-D{name}={value}" for name, value in settings.items())]
     jar = home.cache.unpacked(archive) / "quarkus-run.jar"
     return Launch([*java(home, "registry", heap="384m", options=options), "-jar", str(jar)], cwd=folder)
 

@@ -15,7 +15,7 @@ from tailrace import deadletter
 from tailrace.errors import Fatal, Rejected
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tailrace.change import Change, Rejection
     from tailrace.deadletter import DeadLetter
@@ -55,12 +55,12 @@ class Parking:
 
 @dataclass(frozen=True)
 class Delivery:
-    """How one worker delivers; ``sinks`` are those that take the records of a topic, ``timeout`` is of one write."""
+    """How one worker delivers; ``sinks`` are by topic, ``timeout`` is in seconds of one write."""
 
     worker: str
     decoder: Decoder
     sinks: Mapping[str, Sequence[Sink]]
-    parking: Parking
+    park: Callable[[Sequence[DeadLetter]], None]
     timeout: float
 
     def deliver(self, messages: Sequence[Message]) -> Delivered:
@@ -72,7 +72,7 @@ class Delivery:
                 rejections = sink.write(changes, timeout=self.timeout)
                 letters += [self._refused(changes, rejection) for rejection in rejections]
                 stale += int(getattr(rejections, "stale", 0))
-        self.parking.park(letters)
+        self.park(letters)
         return Delivered(len(messages), len(letters), stale, tuple(change.committed_us for change in changes))
 
     def _decoded(self, messages: Sequence[Message]) -> tuple[list[Change], list[DeadLetter]]:

@@ -104,7 +104,7 @@ class Worker:
         outbox = Outbox(self.project.endpoints.kafka, f"{self.project.name}.{self.name}", **LARGE)
         parking = Parking(outbox, topics.dead_letters(self.project.name, self.name))
         decoder = Decoder(self.contracts, self.registry.writer)
-        delivery = Delivery(self.name, decoder, self.by_topic, parking, settings.write_timeout_seconds)
+        delivery = Delivery(self.name, decoder, self.by_topic, parking.park, settings.write_timeout_seconds)
         consumer = Consumer(consumer_config(self.project, self.name))
         wanting = any(writer.wants_assignments(sink) for sink in self.sinks)
         Loop(

@@ -1,0 +1,146 @@
+"""Lanes decide when a batch is written, kept, tried again; offsets never pass what is not durable."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import pytest
+
+from tailrace.sink.lane import MESSAGE_OVERHEAD, Lane, Room, pause, room, smallest
+from tailrace.sink.writer import Batching
+
+
+@dataclass(frozen=True)
+class Note:
+    """A message of a given offset and size."""
+
+    number: int
+    size: int = 0
+
+    def topic(self) -> str:
+        return "topic"
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return self.number
+
+    def key(self) -> bytes | None:
+        return None
+
+    def value(self) -> bytes | None:
+        return b"x" * self.size
+
+    def headers(self) -> list[tuple[str, bytes | None]] | None:
+        return None
+
+
+def lane(rows: int = 3, size: int = 10**6, linger: float = 0.0, *, begun: bool = True) -> Lane:
+    return Lane(("topic", 0), Batching(rows, size, linger), Room(6, 10**6), begun=begun)
+
+
+def filled(numbers: range, found: Lane | None = None, now: float = 0.0) -> Lane:
+    made = found or lane()
+    for number in numbers:
+        made.add(Note(number), now)
+    return made
+
+
+def test_an_empty_lane_has_nothing_to_start() -> None:
+    assert lane().wait(0.0) is None
+
+
+def test_batches_are_cut_at_rows_and_keep_the_order() -> None:
+    found = filled(range(5))
+
+    assert [message.offset() for message in found.take(0.0)] == [0, 1, 2]
+    assert found.delivered() == 3
+    assert [message.offset() for message in found.take(0.0)] == [3, 4]
+    assert found.delivered() == 5
+    assert found.size == 0
+
+
+def test_batches_are_cut_at_bytes() -> None:
+    found = lane(rows=100, size=2 * (MESSAGE_OVERHEAD + 10))
+    for number in range(5):
+        found.add(Note(number, size=10), 0.0)
+
+    assert len(found.take(0.0)) == 2
+
+
+def test_a_batch_in_flight_lets_nothing_else_start() -> None:
+    found = filled(range(9))
+    found.take(0.0)
+    found.job = Future()
+
+    assert found.wait(100.0) is None
+
+
+def test_a_failed_batch_is_the_next_one_again_with_the_same_messages() -> None:
+    found = filled(range(5))
+    first = list(found.take(0.0))
+
+    delay = found.failed("away", after=2.0, now=10.0)
+
+    assert found.wait(10.0) == pytest.approx(delay)
+    assert found.wait(10.0 + delay) == 0.0
+    assert found.take(20.0) == first
+    assert found.trouble == "away"
+    assert found.delivered() == 3
+    assert found.trouble == ""
+
+
+def test_a_batch_lingers_until_it_is_large_or_old_enough() -> None:
+    found = filled(range(2), lane(rows=3, linger=5.0), now=100.0)
+
+    assert found.wait(101.0) == pytest.approx(4.0)
+    assert found.wait(105.0) == 0.0
+    found.add(Note(2), 101.0)
+    assert found.wait(101.0) == 0.0
+
+
+def test_a_lane_without_room_does_not_linger() -> None:
+    found = filled(range(6), lane(rows=100, linger=5.0))
+
+    assert found.full
+    assert found.wait(0.0) == 0.0
+
+
+def test_a_lane_resumes_only_when_half_empty() -> None:
+    found = filled(range(6))
+    assert found.full
+    found.take(0.0)
+    assert not found.full
+    assert found.low
+
+
+def test_a_lane_begins_before_it_writes_and_tries_that_again_too() -> None:
+    found = filled(range(1), lane(begun=False))
+    assert found.wait(0.0) == 0.0
+
+    found.failed("away", after=1.0, now=0.0)
+    assert not found.begun
+    assert found.delivered() is None
+    assert found.begun
+    assert len(found.buffer) == 1
+
+
+def test_pauses_grow_with_jitter_and_have_an_end() -> None:
+    assert 0.75 <= pause(1, 1.0) <= 1.0
+    assert 3.0 <= pause(3, 1.0) <= 4.0
+    assert pause(50, 1.0) <= 30.0
+    assert pause(1, 120.0) >= 90.0
+
+
+def test_room_is_shared_but_holds_a_batch_at_least() -> None:
+    batching = Batching(rows=500, bytes=1000)
+
+    assert room(4, batching, rows=20_000, size=1_000_000) == Room(5000, 250_000)
+    assert room(1000, batching, rows=20_000, size=100_000) == Room(500, 1000)
+    assert room(0, batching, rows=20_000, size=100_000) == Room(20_000, 100_000)
+
+
+def test_sinks_of_one_topic_share_the_smallest_batches() -> None:
+    assert smallest([Batching(500, 9, 0.0), Batching(50_000, 5, 2.0)]) == Batching(500, 5, 0.0)

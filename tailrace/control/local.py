@@ -6,10 +6,12 @@ while its own health port answers with its name, or while the process is one of 
 
 from __future__ import annotations
 
+import json
+from contextlib import closing
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING
 
-import httpx
 import psutil
 
 from tailrace.health import RunFile
@@ -57,8 +59,9 @@ def _ours(command: list[str], name: str) -> bool:
 def _ready(port: int) -> dict[str, object]:
     """Return what a health port says, nothing when nobody answers there."""
     try:
-        answer = httpx.get(f"http://127.0.0.1:{port}/ready", timeout=ANSWERS_WITHIN, trust_env=False)
-        found: dict[str, object] = answer.json()
-    except (httpx.HTTPError, ValueError):
+        with closing(HTTPConnection("127.0.0.1", port, timeout=ANSWERS_WITHIN)) as connection:
+            connection.request("GET", "/ready")
+            found: dict[str, object] = json.loads(connection.getresponse().read())
+    except (OSError, HTTPException, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -1,0 +1,71 @@
+"""A status sample as people see it: the source in one line, workers, and the flows of every table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from tailrace.control.status import SourceState, Status
+
+STYLES = {"ready": "green", "starting": "yellow", "elsewhere": "cyan", "not running": "red"}
+
+
+def board(status: Status) -> RenderableType:
+    """Return everything of one sample."""
+    return Group(source(status.source), workers(status), flows(status))
+
+
+def source(state: SourceState) -> Text:
+    """Return the source in one line, and its trouble in a second one."""
+    line = Text("source  ")
+    line.append(state.connector, "green" if state.running else "red")
+    slot = "active" if state.active else "not active"
+    line.append(
+        f" · slot {state.slot} {slot}, holds {size(state.retained_bytes)} of WAL ({state.wal_status or 'unknown'})"
+    )
+    return line.append(f"\n        {state.trouble}", "red") if state.trouble else line
+
+
+def workers(status: Status) -> Table:
+    """Return the workers as a table."""
+    table = Table("worker", "kind", "state", "")
+    table.add_column("parked", justify="right")
+    for worker in status.workers:
+        state = Text(worker.state, STYLES[worker.state])
+        table.add_row(worker.name, worker.kind, state, Text(worker.detail, "dim"), alarming(worker.parked))
+    return table
+
+
+def flows(status: Status) -> Table:
+    """Return every table on its way through every worker."""
+    table = Table("worker", "table")
+    for name in ("records/s", "behind", "lag s", "parked"):
+        table.add_column(name, justify="right")
+    last = ""
+    for flow in status.flows:
+        rate = "" if flow.rate is None else f"{flow.rate:,.0f}"
+        shown = "" if flow.worker == last else flow.worker
+        table.add_row(shown, flow.table, rate, f"{flow.behind:,}", f"{flow.lag_seconds:,.1f}", alarming(flow.parked))
+        last = flow.worker
+    return table
+
+
+def alarming(count: int) -> Text:
+    """Return a count, red where it is not 0."""
+    return Text(f"{count:,}", "red" if count else "")
+
+
+def size(count: int) -> str:
+    """Return bytes in a unit that people read."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} GiB"

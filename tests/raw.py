@@ -218,6 +218,12 @@ class RawPipeline:
         counts = dict.fromkeys(names, self.partitions)
         epoch.write(self.endpoints.kafka, self.name, epoch.Epoch(1, "readings", "1", ids, counts))
 
+    def truncate(self, *, partition: int, before: int) -> None:
+        """Remove the oldest raw records, as retention does."""
+        client = AdminClient({"bootstrap.servers": self.endpoints.kafka, "log_level": 2})
+        for future in client.delete_records([TopicPartition(self.raw, partition, before)]).values():
+            future.result(30)
+
     def remove(self) -> None:
         """Remove the topics and the group."""
         client = AdminClient({"bootstrap.servers": self.endpoints.kafka, "log_level": 2})

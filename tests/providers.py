@@ -58,7 +58,7 @@ def compose(folder: Path) -> Iterator[RunningStack]:
             postgres="postgresql://tailrace:tailrace@127.0.0.1:5432",
             kafka="127.0.0.1:9092",
             connect="http://127.0.0.1:8083",
-            registry="http://127.0.0.1:8080",
+            registry="http://127.0.0.1:8080/apis/ccompat/v7",
             dynamodb="http://127.0.0.1:8000",
             s3="http://127.0.0.1:7070",
             opensearch="http://127.0.0.1:9200",

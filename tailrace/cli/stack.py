@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-from rich.table import Table
 
 from tailrace.cli.context import err, json_option, out, print_json, project_option
 from tailrace.errors import UsageError
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
 
 WATCH_SECONDS = 1.0
 FOLLOW_SECONDS = 0.3
-WIDTH = 120  # of the table, where there is no terminal to ask
+HEADINGS = ("service", "version", "state", "address", "pid", "memory", "ready after")
+STATE = HEADINGS.index("state")
 COLOURS = {"ready": "green", "unready": "yellow", "stopped": "red"}
 
 
@@ -155,17 +155,22 @@ def print_endpoints(endpoints: Endpoints, *, as_json: bool) -> None:
 
 def print_services(services: Sequence[ServiceStatus], start_seconds: float | None) -> None:
     """Print the table of services and one line about the whole."""
-    table = Table(box=None, pad_edge=False)
-    for title in ("service", "version", "state", "address", "pid", "memory", "ready after"):
-        table.add_column(title, justify="right" if title in {"pid", "memory", "ready after"} else "left")
-    for service in services:
-        after = f"{service.seconds_to_ready:.1f} s" if service.seconds_to_ready is not None else ""
-        state = f"[{COLOURS[service.state]}]{service.state}[/]"
-        size = f"{service.memory_mb} MB" if service.pid else ""
-        table.add_row(service.name, service.version, state, service.address, str(service.pid or ""), size, after)
-    out.print(table, width=None if out.is_terminal else WIDTH)
+    rows = [HEADINGS, *(cells(service) for service in services)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        colour = COLOURS.get(row[STATE], "bold")
+        padded[STATE] = f"[{colour}]{padded[STATE]}[/]"
+        out.print("  ".join(padded).rstrip())
     started = f"last full start {start_seconds:.1f} s · " if start_seconds is not None else ""
     out.print(f"{started}memory {total(services)} MB in all · s3 keeps its objects in memory only")
+
+
+def cells(service: ServiceStatus) -> tuple[str, ...]:
+    """Return one line of the table."""
+    after = f"{service.seconds_to_ready:.1f} s" if service.seconds_to_ready is not None else ""
+    size = f"{service.memory_mb} MB" if service.pid else ""
+    return (service.name, service.version, service.state, service.address, str(service.pid or ""), size, after)
 
 
 def total(services: Sequence[ServiceStatus]) -> int:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MARK = "TAILRACE_STACK"
+KEPT = ("PATH", "HOME", "TMPDIR", "PYTHONPATH")  # the last one for our own Python processes
 SAME_START = 1.0  # seconds by which two readings of one start time may differ (clock corrections)
 _GONE = (psutil.NoSuchProcess, psutil.ZombieProcess)
 _children: dict[int, subprocess.Popen[bytes]] = {}  # ours, so that the ended ones are reaped
@@ -83,7 +84,7 @@ def read(path: Path) -> Record | None:
 
 def minimal_environment(mark: str) -> dict[str, str]:
     """Return an environment without the user's Java, Kafka, AWS or Postgres settings."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     return {**kept, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", MARK: mark}
 
 

@@ -72,7 +72,7 @@ def repository(monkeypatch: pytest.MonkeyPatch) -> Iterator[Repository]:
 @contextmanager
 def serving() -> Iterator[Repository]:
     with Repository() as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         yield server
         server.shutdown()

@@ -1,6 +1,7 @@
 """``tailrace init``: a new project folder from the templates in the wheel (tailrace/templates/project).
 
-Templates are plain files whose ``{{name}}`` parts are filled in. Nothing that exists is overwritten. No service is asked: keys are assumed to be ``id``, and ``tailrace check`` says where they are not.
+Templates are plain files whose ``{{name}}`` parts are filled in. Nothing that exists is overwritten.
+No service is asked: keys are assumed to be ``id``, and ``tailrace check`` says where they are not.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SUFFIX = ".tmpl"
+OPTIONAL = {"README.md", ".gitignore"}  # kept as they are where a folder has them
 EMPTY = "schemas"  # `tailrace schema derive` fills it
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}")
 _TABLE = re.compile(r"[A-Za-z0-9_]+\.[A-Za-z0-9_-]+")
@@ -72,7 +74,8 @@ def lay_out(folder: Path, what: Wanted) -> list[str]:
     """Write the project's files below ``folder`` and return their paths; Refused when one is there already."""
     renamed = {"gitignore": ".gitignore", "connectors/pipeline.json": f"connectors/{what.name}.json"}
     planned = {renamed.get(path, path): text for path, text in templates()}
-    taken = [path for path in planned if (folder / path).exists()]
+    there = {path for path in planned if (folder / path).exists()}
+    taken = there - OPTIONAL
     if taken:
         raise Refused(
             f"There is a project in {folder} already.",
@@ -80,11 +83,12 @@ def lay_out(folder: Path, what: Wanted) -> list[str]:
             hint="Choose another folder; nothing was written.",
         )
     (folder / EMPTY).mkdir(parents=True, exist_ok=True)
-    for path, text in planned.items():
+    missing = sorted(set(planned) - there)
+    for path in missing:
         place = folder / path
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(_fill(text, what.words()))
-    return sorted(planned)
+        place.write_text(_fill(planned[path], what.words()))
+    return missing
 
 
 def templates() -> Iterator[tuple[str, str]]:

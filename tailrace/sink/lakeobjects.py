@@ -82,17 +82,21 @@ class LakeObject:
 
 def cut(target: LakeTable, rows: parquet.Rows) -> list[LakeObject]:
     """Return the objects of one batch of one partition, which is in offset order: one per source commit date."""
-    by_day: dict[str, list[int]] = {}
-    for index, change in enumerate(rows.kept):
-        by_day.setdefault(day(change.committed_us), []).append(index)
-    return [_object(target, rows, dt, indexes) for dt, indexes in by_day.items()]
+    days = [change.committed_us // MICROSECONDS_A_DAY for change in rows.kept]
+    if len(set(days)) <= 1:
+        return [_object(target, rows.kept, rows.arrow)] if days else []
+    by_day: dict[int, list[int]] = {}
+    for index, number in enumerate(days):
+        by_day.setdefault(number, []).append(index)
+    return [
+        _object(target, [rows.kept[index] for index in indexes], rows.arrow.take(pa.array(indexes, pa.int64())))
+        for indexes in by_day.values()
+    ]
 
 
-def _object(target: LakeTable, rows: parquet.Rows, dt: str, indexes: Sequence[int]) -> LakeObject:
-    whole = len(indexes) == len(rows.kept)
-    changes = rows.kept if whole else [rows.kept[index] for index in indexes]
-    table = rows.arrow if whole else rows.arrow.take(pa.array(indexes, pa.int64()))
-    name = key(target, dt, changes[0].partition, changes[0].offset)
+def _object(target: LakeTable, changes: Sequence[Change], table: pa.Table) -> LakeObject:
+    first = changes[0]
+    name = key(target, day(first.committed_us), first.partition, first.offset)
     return LakeObject(name, parquet.encode(table), changes)
 
 

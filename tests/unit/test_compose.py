@@ -111,6 +111,7 @@ def test_workers_get_every_address_from_the_environment(services: dict[str, Any]
     for service in services.values():
         if service["image"] == WORKER_IMAGE:
             assert wanted <= set(service["environment"])
+            assert service["environment"]["TAILRACE_REGISTRY"].endswith("/apis/ccompat/v7")
 
 
 def test_workers_are_built_from_the_dockerfile_which_installs_the_hashed_lock(services: dict[str, Any]) -> None:

@@ -76,14 +76,16 @@ def show(report: Report, examples: int) -> None:
 
 def table(report: Report) -> Table:
     """Return the table of all checks."""
-    shown = Table()
-    for name in ("table", "sink", "store"):
+    shown = Table(padding=(0, 0), collapse_padding=True)
+    for name in ("table", "sink"):
         shown.add_column(name)
     for name in ("compared", "equal", *KINDS):
-        shown.add_column(name, justify="right")
+        shown.add_column(name, justify="right", no_wrap=True)
     for check in report.checks:
         counts = [f"[red]{check.count(kind):,}[/]" if check.count(kind) else "0" for kind in KINDS]
-        shown.add_row(check.table, check.sink, check.store, f"{check.compared:,}", f"{check.equal:,}", *counts)
+        shown.add_row(
+            check.table.removeprefix("public."), check.sink, f"{check.compared:,}", f"{check.equal:,}", *counts
+        )
     return shown
 
 

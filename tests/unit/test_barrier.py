@@ -1,0 +1,29 @@
+"""The pure parts of the barrier: what has to be passed, what lacks, what a source offset covers."""
+
+from __future__ import annotations
+
+from tailrace.control.barrier import lacking, needs, position
+
+
+def test_a_partition_that_holds_nothing_asks_for_nothing() -> None:
+    ends = {("t", 0): 0, ("t", 1): 5, ("t", 2): 7}
+    starts = {("t", 0): 0, ("t", 1): 5, ("t", 2): 0}
+
+    assert needs(ends, starts) == {("t", 2): 7}
+
+
+def test_a_group_lacks_what_it_has_not_committed_or_not_far_enough() -> None:
+    needed = {("t", 0): 3, ("t", 1): 3, ("t", 2): 3}
+
+    assert lacking(needed, {("t", 0): 3, ("t", 1): 2, ("t", 2): -1001}) == {("t", 1): 3, ("t", 2): 3}
+    assert lacking(needed, dict.fromkeys(needed, 4)) == {}
+
+
+def test_an_offset_covers_the_further_of_its_two_positions() -> None:
+    assert position({"lsn": 10, "lsn_proc": 8}) == 10
+    assert position({"lsn": "7", "lsn_proc": 8}) == 8
+    assert position({}) == -1
+
+
+def test_the_offset_of_a_running_snapshot_covers_nothing() -> None:
+    assert position({"lsn": 10, "lsn_proc": 10, "snapshot": "INITIAL"}) == -1

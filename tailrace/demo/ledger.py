@@ -84,6 +84,7 @@ class Ledger:
 
     rng: Random
     ids: Callable[[str], int]
+    keys_change: bool = True
     accounts: dict[int, Account] = field(default_factory=dict)
     customers: dict[int, list[int]] = field(default_factory=dict)
     _account_keys: Roster = field(default_factory=Roster)
@@ -123,8 +124,8 @@ class Ledger:
             ("new customer", 4, self._new_customer),
             ("freeze account", 3, self._freeze),
             ("delete customer", 2 if removable else 0, self._delete_customer),
-            ("change customer key", 1, self._rekey_customer),
-            ("change account key", 1, self._rekey_account),
+            ("change customer key", int(self.keys_change), self._rekey_customer),
+            ("change account key", int(self.keys_change), self._rekey_account),
             ("burst", 0.3, self._burst),
         )
 

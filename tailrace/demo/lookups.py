@@ -102,7 +102,7 @@ def _somebody(project: Project) -> tuple[int, str]:
 def _item(item: dict[str, Any]) -> str:
     if item["sk"] == "PROFILE":
         return f"{item['sk']:<14} {item['name']}, {item['city']}, preferred: {'yes' if item['preferred'] else 'no'}"
-    return f"{item['sk']:<14} {item['type']:<9} {item['balance']:>12,} {item['status']}"
+    return f"{item['sk']:<14} {item['type']:<9} {item['balance']:>12,.2f} {item['status']}"
 
 
 def _hit(source: dict[str, Any]) -> str:

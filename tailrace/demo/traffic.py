@@ -81,8 +81,8 @@ class _Overtaken(Exception):
 class Traffic:
     """The generator on one connection, which it owns while it runs."""
 
-    def __init__(self, opened: Connection, *, seed: int, rate: float) -> None:
-        self._opened = opened
+    def __init__(self, opened: Connection, *, seed: int, rate: float, keys_change: bool = True) -> None:
+        self._opened, self._keys_change = opened, keys_change
         self._rng = Random(seed)  # noqa: S311 - choices of a workload, not secrets
         self._rate = rate
         self.ledger = self._read()
@@ -134,7 +134,7 @@ class Traffic:
 
     def _read(self) -> Ledger:
         """Return a ledger that holds what the database holds."""
-        fresh = Ledger(self._rng, self._next_key)
+        fresh = Ledger(self._rng, self._next_key, keys_change=self._keys_change)
         with self._opened, self._opened.cursor() as cursor:
             cursor.execute("set transaction isolation level repeatable read")  # both answers from one moment
             cursor.execute("select id from customers where email <> %s order by id", (PROBE_EMAIL,))

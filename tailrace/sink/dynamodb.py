@@ -12,7 +12,9 @@ import random
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import wait
 from enum import Enum, auto
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
@@ -22,6 +24,7 @@ from tailrace import aws
 from tailrace.change import Rejection
 from tailrace.deadline import Deadline
 from tailrace.errors import Fatal, Rejected, Retryable, TailraceError
+from tailrace.sink.crew import Crew
 from tailrace.sink.dynamodb_items import Put, Renderer
 from tailrace.sink.writer import Batching, Written
 from tailrace.targets import VERSION_ATTRIBUTE
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from tailrace.targets import DynamoDBTable
 
 CALL_PUTS, CALL_BYTES = 100, 4_000_000  # of one TransactWriteItems
+CALLS_AT_ONCE = 4
 PATIENCE = 4  # busy answers inside one write before the worker's own retry takes over
 GUARD = "attribute_not_exists(#v) OR #v < :v"
 NAMES = {"#v": VERSION_ATTRIBUTE}
@@ -55,6 +59,9 @@ class Verdict(Enum):
     INNOCENT = auto()  # cancelled because of another
 
 
+AGAIN = (Verdict.BUSY, Verdict.INNOCENT)
+
+
 class DynamoDBWriter:
     """Writes one record to one table; ``write`` may be called from several threads."""
 
@@ -64,6 +71,7 @@ class DynamoDBWriter:
         self._table, self._url = target.table, endpoints.dynamodb
         self._renderer = Renderer(target, contract)
         self._client = aws.client("dynamodb", endpoints.dynamodb, parameter_validation=False)
+        self._crew = Crew(CALLS_AT_ONCE)
 
     def connect(self) -> None:
         """Look at the table: Retryable while DynamoDB is away, Fatal when the table is not as it must be."""
@@ -87,15 +95,15 @@ class DynamoDBWriter:
         deadline = Deadline.after(timeout)
         puts, rejections = self._rendered(batch)
         stale = 0
-        for chunk in chunks(newest(puts)):
-            for put, verdict in self._send(chunk, deadline):
-                stale += verdict is Verdict.STALE
-                if verdict is Verdict.INVALID:
-                    rejections[put.position] = "DynamoDB refuses the item as invalid."
+        for put, verdict in self._sent(list(chunks(newest(puts))), deadline):
+            stale += verdict is Verdict.STALE
+            if verdict is Verdict.INVALID:
+                rejections[put.position] = "DynamoDB refuses the item as invalid."
         return Written(tuple(Rejection(position, rejections[position]) for position in sorted(rejections)), stale)
 
     def close(self) -> None:
         """Close the connections."""
+        self._crew.close()
         self._client.close()
 
     def _rendered(self, batch: Sequence[Change]) -> tuple[list[Put], dict[int, str]]:
@@ -109,16 +117,26 @@ class DynamoDBWriter:
                 rejections[position] = str(error)
         return puts, rejections
 
-    def _send(self, chunk: Sequence[Put], deadline: Deadline) -> Iterator[tuple[Put, Verdict]]:
-        """Send a chunk until each put has its last verdict, and give those."""
+    def _sent(self, calls: Sequence[Sequence[Put]], deadline: Deadline) -> list[tuple[Put, Verdict]]:
+        """Send several chunks at once, no two of which name the same item; give every put's last verdict."""
+        if len(calls) == 1:
+            return self._send(calls[0], deadline)
+        jobs = [self._crew.submit(partial(self._send, chunk, deadline)) for chunk in calls]
+        wait(jobs)  # each is bounded by the client's timeouts and the deadline; none is left running behind an error
+        return [pair for job in jobs for pair in job.result()]
+
+    def _send(self, chunk: Sequence[Put], deadline: Deadline) -> list[tuple[Put, Verdict]]:
+        """Send a chunk until each put has its last verdict."""
+        found: list[tuple[Put, Verdict]] = []
         pending, busy = list(chunk), 0
         while pending:
             verdicts = self._verdicts(pending)
-            yield from ((put, verdict) for put, verdict in verdicts if verdict not in (Verdict.BUSY, Verdict.INNOCENT))
-            pending = [put for put, verdict in verdicts if verdict in (Verdict.BUSY, Verdict.INNOCENT)]
+            found += [(put, verdict) for put, verdict in verdicts if verdict not in AGAIN]
+            pending = [put for put, verdict in verdicts if verdict in AGAIN]
             if any(verdict is Verdict.BUSY for _, verdict in verdicts):
                 busy += 1
                 self._rest(busy, deadline)
+        return found
 
     def _rest(self, busy: int, deadline: Deadline) -> None:
         """Wait a little; Retryable when that did not help so far."""

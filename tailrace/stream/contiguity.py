@@ -66,6 +66,7 @@ class Progress(Generic[P]):
     def forget(self, partition: P) -> None:
         """Forget one partition: its next offset has to be read from the broker again."""
         self.next.pop(partition, None)
+        self._asked.pop(partition, None)  # what was fetched again may be what is dropped now: ask again
 
     def clear(self) -> None:
         """Forget everything, at the end of an assignment."""

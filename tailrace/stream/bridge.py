@@ -164,6 +164,8 @@ class BatchConsumer(driver.Consumer):
                 self.progress.forget(tp)
             elif await self._finished(tp, due) and generation == self.app.consumer_generation_id:
                 self.progress.finish(tp, due[-1].offset)
+            else:
+                self.progress.forget(tp)
         finally:
             self._idle.set()
 

@@ -35,6 +35,7 @@ class Progress(Generic[P]):
         """
         wanted = self.next[partition]
         if first <= wanted:
+            self._asked.pop(partition, None)
             return "take"
         if self._asked.get(partition) == wanted:
             return "gap"

@@ -30,6 +30,8 @@ def lost(steps: list[tuple[str, int]], *, checked: bool) -> set[int]:
             committed = progress.take_done().get("p", committed)
             progress.clear()
             position = committed
+        elif action == "drop":
+            progress.forget("p")  # as the bridge does with a batch that it cannot use
         elif action == "work":
             if checked and progress.judge("p", fetched[0].offset) == "again":
                 position = progress.next["p"]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import concurrent.futures
 import time
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -73,7 +74,10 @@ class Loop:
     def run(self) -> None:
         """Work until told to stop."""
         self._consumer.subscribe(
-            list(self._batching), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            list(self._batching),
+            on_assign=partial(self._guarded, self._assign),
+            on_revoke=partial(self._guarded, self._revoke),
+            on_lost=partial(self._guarded, self._lose),
         )
         try:
             while not self._stop.is_set():
@@ -171,15 +175,6 @@ class Loop:
             lane.paused = False
 
     # Partitions come and go. The client may swallow what a callback raises, so it is kept and raised by the loop.
-
-    def _on_assign(self, consumer: Any, partitions: Sequence[Any]) -> None:
-        self._guarded(self._assign, consumer, partitions)
-
-    def _on_revoke(self, consumer: Any, partitions: Sequence[Any]) -> None:
-        self._guarded(self._revoke, consumer, partitions)
-
-    def _on_lost(self, consumer: Any, partitions: Sequence[Any]) -> None:
-        self._guarded(self._lose, consumer, partitions)
 
     def _guarded(self, act: Callable[[Any, Sequence[Any]], None], consumer: Any, partitions: Sequence[Any]) -> None:
         try:

@@ -1,0 +1,134 @@
+"""What a change becomes in DynamoDB, and what is refused rather than rounded."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tailrace.errors import Rejected
+from tailrace.sink.dynamodb import CALL_BYTES, chunks, newest, verdict_of
+from tailrace.sink.dynamodb_items import Put, Renderer, Unfit, document, item_size, key_part, number, seconds
+from tailrace.targets import DynamoDBTable
+from tailrace.testing import PARCEL, Tape, parcel
+
+OWNED = DynamoDBTable("t", "parcel", pk="OWNER#{owner}", sk="PARCEL#{id}", ttl="at")
+
+
+def put(place: str, version: int, size: int = 10) -> Put:
+    return Put((place, ""), version, {}, size, 0)
+
+
+def test_a_record_becomes_key_fields_version_and_type() -> None:
+    change = Tape().put(parcel(7, owner="a#b%c", note=None))
+
+    (made,) = Renderer(OWNED, PARCEL).puts(change, 3, 0.0)
+
+    assert made.place == ("OWNER#a%23b%25c", "PARCEL#7")
+    assert made.position == 3
+    assert made.item["note"] == {"NULL": True}
+    assert made.item["amount"] == {"N": "10.5000"}
+    assert made.item["at"] == {"S": "2026-01-02T03:04:05.678901Z"}
+    assert made.item["_v"] == {"N": str(change.version)}
+    assert made.item["_type"] == {"S": "parcel"}
+    assert made.item["_ttl"] == {"N": str(int(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC).timestamp()))}
+
+
+def test_a_moved_record_leaves_a_tombstone_of_the_same_version_where_it_was() -> None:
+    change = Tape().put(parcel(1, owner="bob"), before=parcel(1, owner="ada"))
+
+    old, new = Renderer(OWNED, PARCEL).puts(change, 0, 1000.0)
+
+    assert (old.place[0], new.place[0]) == ("OWNER#ada", "OWNER#bob")
+    assert old.version == new.version == change.version
+    assert old.item["_deleted"] == {"BOOL": True}
+    assert old.item["_ttl"] == {"N": str(1000 + 7 * 24 * 3600)}
+
+
+def test_a_delete_that_cannot_tell_its_key_is_rejected_with_what_to_do() -> None:
+    change = Tape().delete({"id": 1})
+
+    with pytest.raises(Rejected) as caught:
+        Renderer(OWNED, PARCEL).puts(_without_before(change), 0, 0.0)
+
+    assert "owner" in caught.value.detail
+    assert "REPLICA IDENTITY FULL" in caught.value.hint
+
+
+def test_a_delete_by_primary_key_needs_no_row_before() -> None:
+    target = DynamoDBTable("t", "parcel", pk="PARCEL#{id}", sk="-")
+
+    (made,) = Renderer(target, PARCEL).puts(_without_before(Tape().delete({"id": 1})), 0, 0.0)
+
+    assert made.place == ("PARCEL#1", "-")
+
+
+def _without_before(change: Any) -> Any:
+    from dataclasses import replace
+
+    return replace(change, before=None)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [Decimal("NaN"), Decimal("Infinity"), Decimal("1" * 39), Decimal("1E-131"), Decimal("1E126"), float("nan"), 1e300],
+)
+def test_numbers_that_dynamodb_would_round_or_refuse_are_unfit(value: Any) -> None:
+    with pytest.raises(Unfit):
+        number(value)
+
+
+@pytest.mark.parametrize("value", [Decimal("9" * 38), Decimal("-1E-130"), Decimal("0E-200"), Decimal("1" + "0" * 60)])
+def test_numbers_within_its_limits_keep_every_digit(value: Decimal) -> None:
+    assert Decimal(number(value)["N"]) == value
+
+
+def test_json_numbers_stay_exact_and_too_deep_json_is_unfit() -> None:
+    assert document("[1.10, 12345678901234567890]") == {"L": [{"N": "1.10"}, {"N": "12345678901234567890"}]}
+    with pytest.raises(Unfit):
+        document("[" * 40 + "]" * 40)
+
+
+def test_keys_of_different_values_never_render_alike() -> None:
+    assert key_part("a%23") != key_part("a#")
+    assert key_part(True) == "true"
+    assert key_part(date(2026, 1, 2)) == "2026-01-02"
+    assert seconds(date(1970, 1, 2)) == 86_400
+
+
+def test_sizes_follow_dynamodbs_rules() -> None:
+    item: dict[str, Any] = {"é": {"S": "é"}, "n": {"N": "-12345"}, "l": {"L": [{"NULL": True}]}}
+
+    assert item_size(item) == (2 + 2) + (1 + 5) + (1 + 3 + 2)
+
+
+def test_a_batch_names_each_item_once_with_its_newest_version() -> None:
+    assert newest([put("a", 1), put("b", 5), put("a", 3), put("b", 2)]) == [put("a", 3), put("b", 5)]
+
+
+def test_calls_hold_at_most_a_hundred_puts_and_four_megabytes() -> None:
+    assert [len(chunk) for chunk in chunks(put(str(n), 1) for n in range(250))] == [100, 100, 50]
+    large = [put(str(n), 1, CALL_BYTES // 2) for n in range(5)]
+    assert [len(chunk) for chunk in chunks(large)] == [2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("None", "INNOCENT"),
+        ("ConditionalCheckFailed", "STALE"),
+        ("TransactionConflict", "BUSY"),
+        ("ThrottlingError", "BUSY"),
+        ("ValidationError", "INVALID"),
+    ],
+)
+def test_every_reason_of_a_cancelled_call_has_one_verdict(code: str, name: str) -> None:
+    verdict = verdict_of(code)
+    assert verdict is not None
+    assert verdict.name == name
+
+
+def test_a_reason_that_nobody_knows_has_no_verdict() -> None:
+    assert verdict_of("SomethingNew") is None

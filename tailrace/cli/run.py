@@ -40,10 +40,10 @@ def run() -> None:
 @verbose_option
 def processor(name: str, folder: Path, health_port: int, *, verbose: bool) -> int:
     """Run the processor NAME (a module in processors/; `conform` always exists)."""
-    from tailrace.stream import processor as worker  # noqa: PLC0415 - Faust is slow to import
+    from tailrace.stream.processor import run as work  # noqa: PLC0415 - Faust is slow to import
 
     logs.configure(verbose=verbose)
-    return worker.run(project.load(folder), name, health_port=health_port)
+    return work(project.load(folder), name, health_port=health_port)
 
 
 @run.command()
@@ -53,10 +53,10 @@ def processor(name: str, folder: Path, health_port: int, *, verbose: bool) -> in
 @verbose_option
 def sink(name: str, folder: Path, health_port: int, *, verbose: bool) -> int:
     """Run the sink worker NAME (a module in sinks/)."""
-    from tailrace.sink import worker  # noqa: PLC0415 - only this command needs the stores' clients
+    from tailrace.sink.worker import run as work  # noqa: PLC0415 - only this command needs the stores
 
     logs.configure(verbose=verbose)
-    return worker.run(project.load(folder), name, health_port=health_port)
+    return work(project.load(folder), name, health_port=health_port)
 
 
 @run.command("all")

@@ -98,7 +98,7 @@ def next_steps(project: Project, folder: Path) -> RenderableType:
         ("tailrace status", "lag, rates and parked records, live"),
         ("tailrace demo traffic --seconds 60", "more traffic"),
         ("tailrace verify", "the proof again, also under traffic"),
-        ("tailrace replay sink search --from beginning", "write everything again; the guard makes it harmless"),
+        ("tailrace replay sink search --to beginning", "write everything again; the guard makes it harmless"),
         ("tailrace demo stop", "stop all of it"),
     )
     lines = "\n".join(f"  {command + place:<48} {what}" for command, what in steps)

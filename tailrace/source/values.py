@@ -53,6 +53,8 @@ def clock_ns(nanoseconds: int) -> time:
 
 def local(microseconds: int) -> datetime:
     """Return the naive datetime that lies so far after 1970; infinity is refused."""
+    if type(microseconds) is not int:  # JSON integers past 64 bits arrive as floats, digits lost
+        raise ValueError("not a whole number")
     return _EPOCH + timedelta(microseconds=microseconds)
 
 
@@ -68,7 +70,7 @@ def local_ns(nanoseconds: int) -> datetime:
 
 def _whole_us(nanoseconds: int) -> int:
     microseconds, rest = divmod(nanoseconds, 1000)
-    if rest:
+    if rest or type(nanoseconds) is not int:
         raise ValueError("finer than a microsecond")
     return microseconds
 

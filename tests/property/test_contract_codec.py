@@ -1,0 +1,84 @@
+"""Whatever fits a contract comes back from Avro and from the key codec exactly as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailrace import contract
+from tailrace.change import Provenance
+from tailrace.stream.conform import Conformer, TablePlan
+from tailrace.stream.fitting import Fitting
+from tests.raw import READING_SCHEMA, message, payload, reading
+
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+FIELDS: dict[str, tuple[Any, st.SearchStrategy[Any]]] = {
+    "flag": ("boolean", st.booleans()),
+    "small": ("int", st.integers(-(2**31), 2**31 - 1)),
+    "large": ("long", st.integers(-(2**63), 2**63 - 1)),
+    "real": ("double", st.floats(allow_nan=False)),
+    "words": ("string", ANY_TEXT),
+    "data": ("bytes", st.binary()),
+    "amount": (
+        {"type": "bytes", "logicalType": "decimal", "precision": 14, "scale": 2},
+        st.integers(-(10**14) + 1, 10**14 - 1).map(lambda cents: Decimal(cents).scaleb(-2)),
+    ),
+    "day": ({"type": "int", "logicalType": "date"}, st.dates()),
+    "clock": ({"type": "long", "logicalType": "time-micros"}, st.times()),
+    "at": ({"type": "long", "logicalType": "timestamp-micros"}, st.datetimes(timezones=st.just(UTC))),
+    "here": ({"type": "long", "logicalType": "local-timestamp-micros"}, st.datetimes()),
+    "uuid": ({"type": "string", "logicalType": "uuid"}, st.uuids()),
+    "json": ({"type": "string", "logicalType": "json"}, ANY_TEXT),
+}
+EVERY = contract.build(
+    "every",
+    {
+        "type": "record", "name": "Every", "key": list(FIELDS),
+        "fields": [{"name": name, "type": kind} for name, (kind, _) in FIELDS.items()],
+    },
+    where="every",
+)  # fmt: skip
+ROWS = st.fixed_dictionaries({name: values for name, (_, values) in FIELDS.items()})
+
+
+@dataclass
+class Raw:
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+@given(ROWS)
+def test_a_record_comes_back_from_avro(row: dict[str, Any]) -> None:
+    record = Fitting(EVERY).record(row, row)
+    assert record == row
+    assert EVERY.decode(EVERY.encode(record, 7)) == row
+
+
+@given(ROWS.filter(lambda row: abs(row["real"]) < float("inf")))
+def test_a_key_comes_back_from_its_json(row: dict[str, Any]) -> None:
+    assert EVERY.decode_key(EVERY.encode_key(row)) == row
+
+
+@given(st.integers(-(2**63), 2**63 - 1))
+def test_the_short_way_to_a_key_gives_the_same_bytes(number: int) -> None:
+    readings = contract.build("reading", READING_SCHEMA, where="reading")
+    assert Fitting(readings).key_bytes({"id": number}) == readings.encode_key({"id": number})
+
+
+def test_headers_are_those_of_a_provenance() -> None:
+    plan = TablePlan("raw", "out", contract.build("reading", READING_SCHEMA, where="reading"), 7)
+
+    raw = Raw(5, 0, b'{"id":1}', message(payload("r", after=reading(1), lsn=None)), [])
+    made = Conformer([plan], epoch=2, worker="conform").batch("raw", 3, [raw])
+    expected = Provenance((2 << 48) + 5, "r", None, 1_767_322_800_123_456, "77", "raw/3/5").headers()
+    assert made.outputs[0].headers == expected
+    assert datetime.fromtimestamp(made.committed_us[0] / 1e6, UTC).year == 2026

@@ -1,0 +1,162 @@
+"""What goes into an envelope comes out typed and exact, for every type the module names."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailrace.errors import Rejected
+from tailrace.source.envelope import PLACEHOLDER, EnvelopeReader, split
+from tests.raw import column, connect_schema, message, payload
+
+EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - timestamp without time zone
+LOCAL = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30))  # noqa: DTZ001 - same
+JAVA = "io.debezium."
+
+
+def micros(value: datetime) -> int:
+    return (value - EPOCH) // timedelta(microseconds=1)
+
+
+def of_day(value: time) -> int:
+    return ((value.hour * 60 + value.minute) * 60 + value.second) * 1_000_000 + value.microsecond
+
+
+def read(value: Any, described: dict[str, Any]) -> Any:
+    body = payload("c", after={"id": 1, "x": value})
+    reader = EnvelopeReader({}, ("id",))
+    raw = message(body, [column("id", "int64", optional=False), described])
+    events = [reader.read(raw), reader.read(raw)]  # the second goes the short way
+    assert events[0] == events[1] or str(events[0]) == str(events[1])
+    assert events[1].after is not None
+    return events[1].after["x"]
+
+
+@given(st.decimals(allow_nan=False))
+def test_a_numeric_keeps_every_digit(value: Decimal) -> None:
+    assert str(read(str(value), column("x", "string", postgres="NUMERIC"))) == str(value)
+
+
+def test_a_numeric_that_is_not_a_number_stays_so() -> None:
+    assert read("NaN", column("x", "string", postgres="numeric")).is_nan()
+
+
+@given(st.integers(-(10**40), 10**40), st.integers(-6, 30))
+def test_a_connect_decimal_keeps_its_digits_and_scale(unscaled: int, scale: int) -> None:
+    text = base64.b64encode(unscaled.to_bytes(20, "big", signed=True)).decode()
+    described = column("x", "bytes", semantic="org.apache.kafka.connect.data.Decimal")
+    described["parameters"] = {"scale": str(scale)}
+    sign, digits, exponent = read(text, described).as_tuple()
+    assert (int("".join(map(str, digits))) * (-1) ** sign, exponent) == (unscaled, -scale)
+    variable = column("x", "struct", semantic=f"{JAVA}data.VariableScaleDecimal")
+    assert read({"scale": scale, "value": text}, variable).as_tuple() == (sign, digits, exponent)
+
+
+@given(st.dates())
+def test_a_date_is_its_date(value: date) -> None:
+    days = value.toordinal() - date(1970, 1, 1).toordinal()
+    assert read(days, column("x", "int32", semantic=f"{JAVA}time.Date")) == value
+
+
+@given(LOCAL)
+def test_a_timestamp_is_exact_in_every_unit(value: datetime) -> None:
+    assert read(micros(value), column("x", "int64", semantic=f"{JAVA}time.MicroTimestamp")) == value
+    if 1678 < value.year < 2262:  # what 64 bits of nanoseconds reach
+        assert read(micros(value) * 1000, column("x", "int64", semantic=f"{JAVA}time.NanoTimestamp")) == value
+    cut = value.replace(microsecond=value.microsecond // 1000 * 1000)
+    assert read(micros(cut) // 1000, column("x", "int64", semantic=f"{JAVA}time.Timestamp")) == cut
+
+
+@given(st.times())
+def test_a_time_is_exact_in_every_unit(value: time) -> None:
+    assert read(of_day(value), column("x", "int64", semantic=f"{JAVA}time.MicroTime")) == value
+    assert read(of_day(value) * 1000, column("x", "int64", semantic=f"{JAVA}time.NanoTime")) == value
+    cut = value.replace(microsecond=value.microsecond // 1000 * 1000)
+    assert read(of_day(cut) // 1000, column("x", "int32", semantic=f"{JAVA}time.Time")) == cut
+
+
+@given(LOCAL)
+def test_a_timestamptz_is_utc(value: datetime) -> None:
+    text = value.isoformat() + "Z"
+    assert read(text, column("x", "string", semantic=f"{JAVA}time.ZonedTimestamp")) == value.replace(tzinfo=UTC)
+
+
+@given(st.uuids(), st.text(st.characters(exclude_categories=["Cs"])), st.binary(), st.floats(allow_nan=False))
+def test_uuid_text_bytes_and_float_come_back(uuid: UUID, text: str, data: bytes, number: float) -> None:
+    assert read(str(uuid), column("x", "string", semantic=f"{JAVA}data.Uuid")) == uuid
+    assert read(text, column("x", "string")) == text
+    assert read(text, column("x", "string", semantic=f"{JAVA}data.Json")) == text
+    assert read(base64.b64encode(data).decode(), column("x", "bytes")) == data
+    written = number if abs(number) < float("inf") else str(number).replace("inf", "Infinity")
+    assert read(written, column("x", "double")) == number
+
+
+@given(st.lists(st.none() | st.dates()))
+def test_an_array_is_converted_element_by_element(values: list[date | None]) -> None:
+    days = [None if value is None else value.toordinal() - date(1970, 1, 1).toordinal() for value in values]
+    listed = {**column("x", "array"), "items": {"type": "int32", "name": f"{JAVA}time.Date"}}
+    assert read(days, listed) == values
+
+
+@pytest.mark.parametrize(
+    ("kind", "semantic", "value"),
+    [
+        ("string", "time.ZonedTimestamp", "infinity"),
+        ("string", "time.ZonedTimestamp", "2026-01-02T03:04:05.1234567Z"),
+        ("int64", "time.MicroTimestamp", 9223372036825200000),
+        ("int64", "time.MicroTime", 86_400_000_000),
+        ("int64", "time.NanoTimestamp", 1),
+        ("int64", "time.NanoTimestamp", 10**20),
+        ("int64", "time.MicroTimestamp", 1.5),
+        ("int32", "time.Date", 2147483647),
+        ("string", "data.Uuid", "no uuid"),
+    ],
+)
+def test_what_python_cannot_hold_exactly_is_refused(kind: str, semantic: str, value: Any) -> None:
+    with pytest.raises(Rejected, match="column x"):
+        read(value, column("x", kind, semantic=JAVA + semantic))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        PLACEHOLDER, [PLACEHOLDER], list(PLACEHOLDER.encode()), {PLACEHOLDER: PLACEHOLDER},
+        base64.b64encode(PLACEHOLDER.encode()).decode(), ["b68a35a7-17ad-35b3-af2a-ae46edb4545a"],
+    ],
+)  # fmt: skip
+def test_an_unchanged_toast_value_is_refused_in_every_shape(value: Any) -> None:
+    with pytest.raises(Rejected, match="TOAST") as caught:
+        read(value, column("x", "string"))
+    assert caught.value.stage == "conform"
+
+
+def test_text_that_only_mentions_the_placeholder_is_text() -> None:
+    assert read(f"see {PLACEHOLDER}", column("x", "string")) == f"see {PLACEHOLDER}"
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_an_event_or_a_rejection(value: bytes) -> None:
+    with pytest.raises(Rejected):
+        EnvelopeReader({}, ("id",)).read(value)
+
+
+def test_a_payload_key_inside_the_schema_does_not_split_it() -> None:
+    schema = connect_schema([{**column("id", "int64"), "parameters": {"a": "b", "payload": "c"}}])
+    whole = json.dumps({"schema": schema, "payload": {"payload": 1}}, separators=(",", ":")).encode()
+    assert whole[len(split(whole, schema)) :] == b'{"payload":1}}'
+
+
+def test_an_old_image_that_holds_only_the_key_is_not_whole() -> None:
+    columns = [column("id", "int64"), {**column("state", "string"), "default": "open"}, column("at", "string")]
+    reader = EnvelopeReader({}, ("id",))
+    bare = reader.read(message(payload("d", before={"id": 1, "state": "open", "at": "1970-01-01T00:00:00Z"}), columns))
+    whole = reader.read(message(payload("d", before={"id": 1, "state": "shut", "at": None}), columns))
+    assert (bare.whole_before, whole.whole_before) == (False, True)

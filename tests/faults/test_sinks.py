@@ -103,7 +103,7 @@ def test_a_worker_killed_again_and_again_under_load_leaves_the_store_equal(
         for attempt in range(KILLS):
             process = Process(pipeline)
             before = progress(pipeline)
-            changes, more = traffic(tape, attempt * 1500, 1500)
+            changes, more = traffic(tape, attempt * 800, 800)
             left |= more
             pipeline.send(changes)
             wait_until_past(pipeline, before)

@@ -40,7 +40,7 @@ DELIVERY_MS = 20_000  # how long a message may wait for its acknowledgement befo
 START_PAUSES = (0.5, 1.0, 2.0, 5.0)
 SLICE_ROWS = 500  # rows conformed before they are sent: what a slice holds stays in the processor's cache
 SAMPLES = 10  # latencies observed per slice, evenly spaced
-INSTANCE = "TAILRACE_INSTANCE_ID"  # static group membership, where the environment gives a stable name
+INSTANCE = "TAILRACE_INSTANCE"  # static group membership, where the environment gives a stable name
 
 log = structlog.get_logger()
 

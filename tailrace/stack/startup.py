@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tailrace.stack.process import Record
     from tailrace.stack.service import Service
 
-READY_SECONDS = 120
+READY_SECONDS = 180
 LOG_LIMIT = 16 * 1024 * 1024
 LOG_TAIL = 400
 

@@ -37,6 +37,7 @@ class Outbox:
             "partitioner": "murmur2_random",
             "queue.buffering.max.messages": 1_000_000,
             "delivery.timeout.ms": 60_000,
+            "message.max.bytes": 20_000_000,  # the topic has the last word
             **extra,
         }
         self._producer = Producer(config)

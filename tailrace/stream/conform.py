@@ -134,8 +134,8 @@ class TableConformer:
         ]
         if event.before is not None and event.whole_before:
             before = self._record(event.before, self._fitting.key(event.before))
-            if before is not None:
-                found.append((BEFORE, self._contract.encode(before, self.plan.schema_id)))
+            known = b"" if before is None else self._contract.encode(before, self.plan.schema_id)
+            found.append((BEFORE, known))  # empty: the row was filtered before, so there is nothing to take away
         return found
 
     def _record(self, row: Row, key: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -44,6 +44,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 test: lint
+	$(BIN)/tailrace stack fetch
 	$(BIN)/python -m pytest
 
 bench: $(READY)

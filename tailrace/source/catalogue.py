@@ -272,7 +272,8 @@ SELECT p.pubname AS name, p.puballtables AS all_tables, p.pubviaroot AS via_root
        p.pubupdate AS update, p.pubdelete AS delete, p.pubtruncate AS truncate,
        coalesce((SELECT array_agg(n.nspname::text) FROM pg_publication_namespace s
                  JOIN pg_namespace n ON n.oid = s.pnnspid WHERE s.pnpubid = p.oid), '{}') AS schemas,
-       coalesce(array_agg(m.nspname || '.' || c.relname ORDER BY 1) FILTER (WHERE c.oid IS NOT NULL), '{}') AS tables,
+       coalesce(array_agg(m.nspname || '.' || c.relname ORDER BY m.nspname, c.relname)
+                FILTER (WHERE c.oid IS NOT NULL), '{}') AS tables,
        coalesce(array_agg(m.nspname || '.' || c.relname)
                 FILTER (WHERE r.prqual IS NOT NULL OR r.prattrs IS NOT NULL), '{}') AS filtered
 FROM pg_publication p

@@ -150,6 +150,8 @@ def _attribute(kind: str, name: str, value: Any) -> str:
 
 
 def _number(name: str, value: Any) -> str:
+    if isinstance(value, int) and abs(value) < 10**DIGITS:
+        return f"N:{value}"
     number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
     if not number.is_finite() or (number and not SMALLEST <= number.adjusted() <= LARGEST):
         raise Unfit(f"{name} is no number that DynamoDB can hold")

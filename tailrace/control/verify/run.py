@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tailrace.control.verify import expected
 from tailrace.control.verify.compare import Doubt, Ledger
@@ -23,9 +23,11 @@ from tailrace.control.verify.store import Pair, Store
 from tailrace.targets import DynamoDBTable, LakeTable, SearchIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from tailrace.conforming import Row
+    from tailrace.conforming import ConformFunction, Row
+    from tailrace.contract import Contract
+    from tailrace.control.verify.source import Key
     from tailrace.project import Project
 
 ROUNDS = 5
@@ -96,16 +98,18 @@ class _Job:
         self._source, self._function = source, project.functions.get(pair.table)
         self._rejected: list[Doubt] = []
 
-    def expect(self, row: Row) -> None:
-        """Note what a row has to be in this store; a row that cannot be a record is looked at again with the doubts."""
-        key = tuple(key_text(row[name]) for name in self.pair.contract.key)
+    def expect(self, record: Mapping[str, Any], key: Key) -> None:
+        """Note what a record has to be in this store."""
         try:
-            record = expected.record(row, self.pair.contract, self._function)
-            if record is not None:
-                identity, fields = self.store.expected(self.pair, record)
-                self.ledger.expect(identity, fields, key)
+            identity, fields = self.store.expected(self.pair, record)
         except Unfit:
-            self._rejected.append(Doubt(None, key))
+            self.reject(key)
+        else:
+            self.ledger.expect(identity, fields, key)
+
+    def reject(self, key: Key) -> None:
+        """Note a row that cannot be a record, or not in this store; it is looked at again with the doubts."""
+        self._rejected.append(Doubt(None, key))
 
     def settling(self) -> Settling:
         """Return the doubts, to be settled; a rejected row stands for whatever the store has under its key."""
@@ -124,13 +128,28 @@ def _expect(project: Project, source: Source, jobs: Sequence[_Job], say: Callabl
     """Read every table once, for all its targets."""
     for table in project.connector.tables:
         takers = [job for job in jobs if job.pair.table == table]
-        count = 0
-        for row in source.rows(table) if takers else ():
-            count += 1
-            for job in takers:
-                job.expect(row)
         if takers:
+            contract = takers[0].pair.contract  # one record for each table, whatever takes it
+            count = read(source.rows(table), contract, project.functions.get(table), takers)
             say(f"read {count} rows of {table}")
+
+
+def read(rows: Iterable[Row], contract: Contract, function: ConformFunction | None, takers: Sequence[_Job]) -> int:
+    """Conform rows and tell every taker what to expect; return how many there were."""
+    count = 0
+    for row in rows:
+        count += 1
+        key = tuple([key_text(row[name]) for name in contract.key])
+        try:
+            record = expected.record(row, contract, function)
+        except Unfit:
+            for job in takers:
+                job.reject(key)
+            continue
+        if record is not None:
+            for job in takers:
+                job.expect(record, key)
+    return count
 
 
 def _scan(store: Store, jobs: Sequence[_Job], say: Callable[[str], None]) -> list[Check]:

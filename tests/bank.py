@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -38,9 +39,10 @@ RENAMED = {
 
 @dataclass(frozen=True)
 class Bank:
-    """One copy, in ``folder``."""
+    """One copy, in ``folder``; its pipeline, database, table and so on are called ``name``."""
 
     folder: Path
+    name: str
 
     def load(self) -> project.Project:
         return project.load(self.folder)
@@ -119,8 +121,9 @@ class Bank:
         return pid
 
 
-def copy(stack: RunningStack, folder: Path, name: str) -> Bank:
-    """Copy the reference project into ``folder`` as the pipeline ``name``."""
+def copy(stack: RunningStack, folder: Path, prefix: str) -> Bank:
+    """Copy the reference project into ``folder``, under a name that nobody used before."""
+    name = f"{prefix}{secrets.token_hex(3)}"
     shutil.copy(ROOT / "tailrace.toml", folder / "tailrace.toml")
     for part in PARTS:
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -132,4 +135,4 @@ def copy(stack: RunningStack, folder: Path, name: str) -> Bank:
         (folder / place).write_text(text)
     (folder / "connectors" / "bank.json").rename(folder / "connectors" / f"{name}.json")
     stack.endpoints.save(folder)
-    return Bank(folder)
+    return Bank(folder, name)

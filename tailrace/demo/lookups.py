@@ -45,14 +45,14 @@ def all_three(project: Project) -> tuple[LookUp, LookUp, LookUp]:
 def customer_with_accounts(project: Project, customer: int) -> LookUp:
     """Get a customer and all accounts by one Query."""
     table = reference.stores(project).table
-    client = aws.client("dynamodb", project.endpoints.dynamodb)
-    found = client.query(
-        TableName=table,
-        KeyConditionExpression="pk = :customer",
-        FilterExpression="attribute_not_exists(#deleted)",
-        ExpressionAttributeNames={"#deleted": "_deleted"},
-        ExpressionAttributeValues={":customer": {"S": f"CUSTOMER#{customer}"}},
-    )
+    with closing(aws.client("dynamodb", project.endpoints.dynamodb)) as client:
+        found = client.query(
+            TableName=table,
+            KeyConditionExpression="pk = :customer",
+            FilterExpression="attribute_not_exists(#deleted)",
+            ExpressionAttributeNames={"#deleted": "_deleted"},
+            ExpressionAttributeValues={":customer": {"S": f"CUSTOMER#{customer}"}},
+        )
     items = [{name: _plain(value) for name, value in item.items()} for item in found["Items"]]
     return LookUp(
         "DynamoDB: a customer with all accounts, in one Query",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -93,13 +93,14 @@ class Probe:
         self._board = Board()
         self._stop = threading.Event()
         self._deadline: Deadline | None = None
+        self._clients = ExitStack()
         self._opened = database.connect(
             project.endpoints.database(project.connector.database), autocommit=True, name="tailrace demo probe"
         )
         self._customer = self._enter()
         self.results = [Latencies(store) for store in PAUSES]
         places = reference.stores(project)
-        asks = [make(project, places, self._customer) for make in (_dynamodb, _search, _lake)]
+        asks = [make(project, places, self._customer, self._clients) for make in (_dynamodb, _search, _lake)]
         self._marking = threading.Thread(target=self._mark, name="probe-mark", daemon=True)
         self._looking = [
             threading.Thread(target=self._look, args=(result, ask), name=f"probe-{result.store}", daemon=True)
@@ -118,7 +119,7 @@ class Probe:
         self._deadline = Deadline.after(LAST_WAIT)
         for thread in self._looking:
             thread.join(LAST_WAIT + 10)
-        with closing(self._opened), self._opened.cursor() as cursor:
+        with self._clients, closing(self._opened), self._opened.cursor() as cursor:
             cursor.execute("delete from customers where id = %s", (self._customer,))
         return self.results
 
@@ -168,8 +169,8 @@ def number(name: object) -> int:
     return int(match[1]) if match else -1
 
 
-def _dynamodb(project: Project, places: Stores, customer: int) -> Callable[[], int]:
-    client = aws.client("dynamodb", project.endpoints.dynamodb)
+def _dynamodb(project: Project, places: Stores, customer: int, opened: ExitStack) -> Callable[[], int]:
+    client = opened.enter_context(closing(aws.client("dynamodb", project.endpoints.dynamodb)))
     key = {"pk": {"S": f"CUSTOMER#{customer}"}, "sk": {"S": "PROFILE"}}
 
     def ask() -> int:
@@ -179,8 +180,8 @@ def _dynamodb(project: Project, places: Stores, customer: int) -> Callable[[], i
     return ask
 
 
-def _search(project: Project, places: Stores, customer: int) -> Callable[[], int]:
-    client = httpx.Client(base_url=project.endpoints.opensearch, timeout=10)
+def _search(project: Project, places: Stores, customer: int, opened: ExitStack) -> Callable[[], int]:
+    client = opened.enter_context(httpx.Client(base_url=project.endpoints.opensearch, timeout=10))
     body = {"query": {"ids": {"values": [str(customer)]}}, "_source": ["name"]}
 
     def ask() -> int:
@@ -191,8 +192,8 @@ def _search(project: Project, places: Stores, customer: int) -> Callable[[], int
     return ask
 
 
-def _lake(project: Project, places: Stores, customer: int) -> Callable[[], int]:
-    client = aws.client("s3", project.endpoints.s3, s3={"addressing_style": "path"})
+def _lake(project: Project, places: Stores, customer: int, opened: ExitStack) -> Callable[[], int]:
+    client = opened.enter_context(closing(aws.client("s3", project.endpoints.s3, s3={"addressing_style": "path"})))
     read: set[str] = set()
     newest = -1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -79,14 +80,14 @@ def test_a_customer_with_all_accounts_is_one_query(running: Bank) -> None:
 def test_the_preferred_customers_are_one_query_on_an_index(running: Bank) -> None:
     loaded = running.load()
     barrier.cross(loaded, timeout=WAIT)
-    client = aws.client("dynamodb", loaded.endpoints.dynamodb)
-    pages = client.get_paginator("query").paginate(
-        TableName="shore",
-        IndexName="preferred",
-        KeyConditionExpression="preferred_pk = :all",
-        ExpressionAttributeValues={":all": {"S": "PREFERRED"}},
-    )
-    found = {int(item["id"]["N"]) for page in pages for item in page["Items"]}
+    with closing(aws.client("dynamodb", loaded.endpoints.dynamodb)) as client:
+        pages = client.get_paginator("query").paginate(
+            TableName=running.name,
+            IndexName="preferred",
+            KeyConditionExpression="preferred_pk = :all",
+            ExpressionAttributeValues={":all": {"S": "PREFERRED"}},
+        )
+        found = {int(item["id"]["N"]) for page in pages for item in page["Items"]}
     assert found == {key for (key,) in running.query("select id from customers where preferred")}
     assert found
 

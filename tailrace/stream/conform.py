@@ -120,7 +120,8 @@ class TableConformer:
         bare = Event(
             op="d", before=None, after=None, whole_before=False, lsn=None, committed_us=record.timestamp * 1000, tx=""
         )
-        headers = self._headers(partition, record, bare, "d")
+        # Debezium writes the ``d`` right before its tombstone, maybe in the batch before: what the row was is settled.
+        headers = [*self._headers(partition, record, bare, "d"), (BEFORE, b"")]
         return Output(self.plan.topic, partition, key, None, headers), bare.committed_us
 
     def _headers(self, partition: int, record: RawRecord, event: Event, op: str) -> Headers:
@@ -176,6 +177,15 @@ class TableConformer:
         return made
 
 
+def deleted_before(records: Sequence[RawRecord]) -> set[bytes | None]:
+    """Return the keys that count as deleted when a batch begins.
+
+    A tombstone lies directly behind its ``d``. One that comes first in a batch belongs to the ``d`` that ended the
+    batch before, which has had its effect, in this process or an earlier one.
+    """
+    return {records[0].key} if records and records[0].value is None else set()
+
+
 class Conformer:
     """Conforms batches of every table of one processor; ``worker`` names it in dead letters."""
 
@@ -192,7 +202,7 @@ class Conformer:
         """
         table = self._tables[topic]
         result = Conformed()
-        deleted = set() if deleted is None else deleted
+        deleted = deleted_before(records) if deleted is None else deleted
         for record in records:
             try:
                 made = table.output(partition, record, deleted)

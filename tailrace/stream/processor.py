@@ -27,7 +27,7 @@ from tailrace.kafka import KafkaAdmin, Outbox
 from tailrace.registry import Registry, canonical
 from tailrace.stream.background import Background
 from tailrace.stream.bridge import BatchTransport, check_pins
-from tailrace.stream.conform import Conformer, TablePlan
+from tailrace.stream.conform import Conformer, TablePlan, deleted_before
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,7 +91,7 @@ class ConformHandler:
 
     def _effect(self, topic: str, partition: int, records: Sequence[Any]) -> list[Conformed]:
         """Conform, send and wait for every acknowledgement, the dead letters' included."""
-        deleted: set[bytes | None] = set()
+        deleted = deleted_before(records)
         results = []
         for start in range(0, len(records), SLICE_ROWS):
             self._health.beat()

@@ -25,13 +25,11 @@ if TYPE_CHECKING:
     from tests.bank import Bank
     from tests.providers import RunningStack
 
-NAME = "mutual"
-
 
 @pytest.fixture(scope="module")
 def fresh(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Bank:
     """A project whose database is there and nothing else."""
-    made = bank.copy(stack, tmp_path_factory.mktemp("apply"), NAME)
+    made = bank.copy(stack, tmp_path_factory.mktemp("apply"), "mutual")
     loaded = made.load()
     database.prepare(loaded.endpoints, loaded.connector.database, made.folder / "migrations")
     return made
@@ -64,7 +62,7 @@ def sql(made: Bank, statement: str) -> None:
 def test_plan_changes_nothing_and_apply_makes_everything_once(fresh: Bank) -> None:
     first = fresh.tailrace("plan", "--exit-code")
     assert first.returncode == 2, first.stderr
-    assert "+ publication tailrace_mutual" in first.stdout
+    assert f"+ publication tailrace_{fresh.name}" in first.stdout
     assert actions(fresh) == actions(fresh)
     assert set(actions(fresh).values()) == {"create"}
     done = fresh.must("apply", "--yes")
@@ -76,31 +74,37 @@ def test_plan_changes_nothing_and_apply_makes_everything_once(fresh: Bank) -> No
 def test_what_apply_made_is_really_there(applied: Bank, services: Services) -> None:
     loaded = applied.load()
     seen = services.catalogue()
-    assert set(seen.publications[f"tailrace_{NAME}"].tables) == set(loaded.connector.published)
-    assert seen.slots[f"tailrace_{NAME}"].plugin == "pgoutput"
+    assert set(seen.publications[f"tailrace_{applied.name}"].tables) == set(loaded.connector.published)
+    assert seen.slots[f"tailrace_{applied.name}"].plugin == "pgoutput"
     counts = services.admin.partitions()
-    assert counts[topics.raw(NAME, "public.accounts")] == counts[topics.conformed(NAME, "accounts")] == 3
-    assert services.registry.latest(topics.conformed(NAME, "accounts")) is not None
-    table = aws.client("dynamodb", loaded.endpoints.dynamodb).describe_table(TableName=NAME)["Table"]
+    assert (
+        counts[topics.raw(applied.name, "public.accounts")] == counts[topics.conformed(applied.name, "accounts")] == 3
+    )
+    assert services.registry.latest(topics.conformed(applied.name, "accounts")) is not None
+    table = aws.client("dynamodb", loaded.endpoints.dynamodb).describe_table(TableName=applied.name)["Table"]
     assert [index["IndexName"] for index in table["GlobalSecondaryIndexes"]] == ["preferred"]
-    status = services.connect.status(NAME)
+    status = services.connect.status(applied.name)
     assert status is not None
     assert status.running
 
 
 def test_a_row_written_after_apply_arrives_in_its_raw_topic(applied: Bank, services: Services) -> None:
-    raw = topics.raw(NAME, "public.customers")
+    raw = topics.raw(applied.name, "public.customers")
     before = sum(services.admin.ends([raw]).values())
     sql(applied, "insert into customers (name, email) values ('Ada', 'ada@example.org')")
     wait_for(lambda: sum(services.admin.ends([raw]).values()) > before, timeout=30, what="the row to arrive")
 
 
 def test_drift_is_shown_and_mended(applied: Bank, services: Services) -> None:
-    sql(applied, f"alter publication tailrace_{NAME} drop table transfers")
-    services.search.indices.delete_alias(index=f"{NAME}-customers-000001", name=f"{NAME}-customers")
-    services.connect.stop(NAME)
+    sql(applied, f"alter publication tailrace_{applied.name} drop table transfers")
+    services.search.indices.delete_alias(index=f"{applied.name}-customers-000001", name=f"{applied.name}-customers")
+    services.connect.stop(applied.name)
     found = actions(applied)
-    assert found == {f"tailrace_{NAME}": "change", f"{NAME}-customers-000001": "change", NAME: "change"}
+    assert found == {
+        f"tailrace_{applied.name}": "change",
+        f"{applied.name}-customers-000001": "change",
+        applied.name: "change",
+    }
     assert applied.json("apply", "--yes")["applied"] == 3
     assert actions(applied) == {}
 
@@ -108,23 +112,23 @@ def test_drift_is_shown_and_mended(applied: Bank, services: Services) -> None:
 def test_a_connector_whose_task_failed_is_summed_up_and_started_again_once_its_cause_is_mended(
     applied: Bank, services: Services
 ) -> None:
-    services.connect.stop(NAME)
-    sql(applied, f"drop publication tailrace_{NAME}")
-    services.connect.resume(NAME)
-    wait_for(lambda: _failed(services), timeout=60, what="the task to fail")
+    services.connect.stop(applied.name)
+    sql(applied, f"drop publication tailrace_{applied.name}")
+    services.connect.resume(applied.name)
+    wait_for(lambda: _failed(applied, services), timeout=60, what="the task to fail")
     with pytest.raises(Unreachable) as caught:
-        services.connect.wait_running(NAME, timeout=5)
+        services.connect.wait_running(applied.name, timeout=5)
     assert caught.value.detail.endswith(
         "Publication autocreation is disabled, please create one and restart the connector."
     )
     assert "\tat " not in caught.value.detail
-    assert actions(applied) == {f"tailrace_{NAME}": "create", NAME: "change"}
+    assert actions(applied) == {f"tailrace_{applied.name}": "create", applied.name: "change"}
     applied.must("apply", "--yes")
     assert actions(applied) == {}
 
 
-def _failed(services: Services) -> bool:
-    status = services.connect.status(NAME)
+def _failed(applied: Bank, services: Services) -> bool:
+    status = services.connect.status(applied.name)
     return status is not None and status.failed
 
 
@@ -156,7 +160,7 @@ def test_a_contract_with_a_new_optional_field_is_registered(applied: Bank) -> No
     wider = json.loads(avsc.read_text())
     wider["fields"].append({"name": "fee", "type": ["null", "long"], "default": None})
     avsc.write_text(json.dumps(wider))
-    assert actions(applied) == {f"{topics.conformed(NAME, 'transfers')}-value": "change"}
+    assert actions(applied) == {f"{topics.conformed(applied.name, 'transfers')}-value": "change"}
     applied.must("apply", "--yes")
     assert actions(applied) == {}
 
@@ -183,7 +187,7 @@ def _with_environment(made: Bank, more: dict[str, str], *arguments: str) -> subp
 
 def test_a_slot_that_was_dropped_is_a_conflict_until_a_new_life_begins(applied: Bank, services: Services) -> None:
     loaded = applied.load()
-    services.connect.stop(NAME)
+    services.connect.stop(applied.name)
     with catalogue.session(loaded.endpoints.database(loaded.connector.database)) as connection:
         drop = f"select pg_drop_replication_slot('{loaded.connector.slot}')"
         wait_for(lambda: _idle(services, loaded.connector.slot), timeout=30, what="the slot to be idle")
@@ -202,8 +206,8 @@ def _idle(services: Services, slot: str) -> bool:
 def test_a_connector_made_anew_does_not_trust_offsets_of_a_slot_that_is_gone(applied: Bank, services: Services) -> None:
     """Runs after the slot was dropped: deleting the connector keeps its offsets in Connect."""
     assert applied.load().connector.slot not in services.catalogue().slots
-    raw = topics.raw(NAME, "public.customers")
-    services.connect.delete(NAME)
+    raw = topics.raw(applied.name, "public.customers")
+    services.connect.delete(applied.name)
     before = sum(services.admin.ends([raw]).values())
     ConnectorResource(services).apply()
     wait_for(lambda: sum(services.admin.ends([raw]).values()) > before, timeout=30, what="a new snapshot")

@@ -1,8 +1,8 @@
 """AWS-like clients, made in one place: endpoint, region and credentials.
 
 Credentials come from the usual chain of boto3; only where none are found and the endpoint is on this machine, fixed
-local ones are used, because DynamoDB Local and moto accept any. Retries are boto3's standard mode, few, so that the
-worker's own retry decides.
+local ones are used, because the embedded DynamoDB and S3 accept any. Retries are boto3's standard mode, few, so that
+the worker's own retry decides.
 """
 
 from __future__ import annotations

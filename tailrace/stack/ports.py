@@ -25,6 +25,13 @@ NAMES = (
     "connect",
     "dynamodb",
     "s3",
+    "s3_grpc",
+    "s3_master",
+    "s3_master_grpc",
+    "s3_volume",
+    "s3_volume_grpc",
+    "s3_filer",
+    "s3_filer_grpc",
     "opensearch",
     "opensearch_transport",
 )

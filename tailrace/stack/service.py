@@ -30,7 +30,6 @@ class Service:
     launch: Callable[[Home], Launch]
     ready: Callable[[Home], bool]
     needs: tuple[str, ...] = ()
-    keeps_data: bool = True
 
 
 def answers(

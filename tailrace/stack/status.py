@@ -28,7 +28,6 @@ class ServiceStatus:
     pid: int | None = None
     memory_mb: int = 0
     seconds_to_ready: float | None = None
-    keeps_data: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         """Return the status as ``--json`` prints it."""
@@ -41,7 +40,7 @@ def survey(home: Home, service: Service, record: Record | None) -> ServiceStatus
     address = home.endpoints().public()[service.name] if home.state.ports else ""
     live = record.process() if record else None
     if not record or not live:
-        return ServiceStatus(service.name, version, "stopped", address, keeps_data=service.keeps_data)
+        return ServiceStatus(service.name, version, "stopped", address)
     return ServiceStatus(
         service.name,
         version,
@@ -50,7 +49,6 @@ def survey(home: Home, service: Service, record: Record | None) -> ServiceStatus
         pid=record.pid,
         memory_mb=round(sum(map(memory, process.family(live))) / MEGABYTE),
         seconds_to_ready=record.ready_after,
-        keeps_data=service.keeps_data,
     )
 
 

@@ -137,11 +137,23 @@ def find_in_opensearch(at: Endpoints, word: str) -> bool:
     return httpx.get(f"{at.opensearch}/{word}/_doc/1", timeout=SECONDS).status_code == 200
 
 
+def store_in_s3(at: Endpoints, word: str) -> None:
+    client = aws("s3", at.s3)
+    client.create_bucket(Bucket=word)
+    client.put_object(Bucket=word, Key=f"table/dt=2026-01-02/{word}", Body=word.encode())
+
+
+def find_in_s3(at: Endpoints, word: str) -> bool:
+    found = aws("s3", at.s3).get_object(Bucket=word, Key=f"table/dt=2026-01-02/{word}")
+    return bool(found["Body"].read() == word.encode())
+
+
 STORES: dict[str, tuple[Callable[[Endpoints, str], None], Callable[[Endpoints, str], bool]]] = {
     "postgres": (store_in_postgres, find_in_postgres),
     "kafka": (store_in_kafka, find_in_kafka),
     "dynamodb": (store_in_dynamodb, find_in_dynamodb),
     "registry": (store_in_registry, find_in_registry),
+    "s3": (store_in_s3, find_in_s3),
     "opensearch": (store_in_opensearch, find_in_opensearch),
 }
 
@@ -180,6 +192,17 @@ def test_s3_refuses_a_conditional_write_of_an_object_that_exists(at: Endpoints) 
 
     with pytest.raises(client.exceptions.ClientError, match="PreconditionFailed"):
         client.put_object(Bucket="kept", Key="one", Body=b"second", IfNoneMatch="*")
+
+
+def test_s3_pages_through_keys_with_signs_that_urls_escape(at: Endpoints) -> None:
+    client = aws("s3", at.s3)
+    client.create_bucket(Bucket="paged")
+    keys = [f"a b/dt=2026-01-{day:02d}/p0+{day}.parquet" for day in range(1, 12)]
+    for key in keys:
+        client.put_object(Bucket="paged", Key=key, Body=b"")
+
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket="paged", PaginationConfig={"PageSize": 3})
+    assert [found["Key"] for page in pages for found in page["Contents"]] == keys
 
 
 def test_a_wrong_password_does_not_open_postgres(at: Endpoints) -> None:

@@ -185,7 +185,9 @@ def wait_gone(processes: Iterable[psutil.Process], timeout: float) -> list[psuti
 
 def _is_gone(process: psutil.Process) -> bool:
     try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+        # Killed, a server with many threads is a zombie before the last of them has ended and given up its ports.
+        ended = process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
+        return ended or not process.is_running()
     except _GONE:
         return True
 

@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 
 STUBBORN = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); signal.pause()"
 
+HEADLESS = """
+import ctypes, platform, sys, threading
+threading.Thread(target=sys.stdin.read).start()
+ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[platform.machine()], 0)  # exit, of the main thread alone
+"""
+
 
 @pytest.fixture
 def sleeper(tmp_path: Path) -> Iterator[Record]:
@@ -74,6 +80,18 @@ def test_a_process_that_ignores_the_polite_signal_is_killed_at_the_deadline(slee
     process.end([(found, signal.SIGTERM)], 0.3)
 
     assert sleeper.process() is None
+
+
+def test_a_process_whose_head_is_dead_is_not_gone_before_its_last_thread() -> None:
+    with subprocess.Popen([sys.executable, "-c", HEADLESS], stdin=subprocess.PIPE) as child:
+        found = psutil.Process(child.pid)
+        wait_for(lambda: found.status() == psutil.STATUS_ZOMBIE, timeout=10, what="the head to end")
+
+        assert process.wait_gone([found], 0.2) == [found]
+
+        assert child.stdin is not None
+        child.stdin.close()
+        assert process.wait_gone([found], 10) == []
 
 
 def test_a_process_without_a_pid_file_is_found_by_its_mark_and_by_no_other(sleeper: Record, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import json
 import time
 import uuid
+from contextlib import closing
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -150,10 +151,10 @@ def bare_codec(batch: list[Raw]) -> None:
 
 def fill(endpoints: Endpoints, topic: str, batch: list[Raw]) -> None:
     """Write the raw records."""
-    outbox = Outbox(endpoints.kafka, "bench")
-    for raw in batch:
-        outbox.send(topic, key=raw.key, value=raw.value, partition=0)
-    outbox.flush(60)
+    with closing(Outbox(endpoints.kafka, "bench")) as outbox:
+        for raw in batch:
+            outbox.send(topic, key=raw.key, value=raw.value, partition=0)
+        outbox.flush(60)
 
 
 def each_batch(endpoints: Endpoints, topic: str, take: Callable[[list[Any]], None]) -> None:
@@ -172,18 +173,15 @@ def each_batch(endpoints: Endpoints, topic: str, take: Callable[[list[Any]], Non
 
 def conform_whole(endpoints: Endpoints, source: str, target: str) -> None:
     """Read, conform, write and wait for every acknowledgement, with the processor's own handler."""
-    outbox = Outbox(endpoints.kafka, "bench")
-
-    async def run() -> None:
+    with closing(Outbox(endpoints.kafka, "bench")) as outbox, asyncio.Runner() as runner:
         handler = ConformHandler(
             conformer(source, target), outbox, health=Health("bench"), letters_to="none", stop=asyncio.Event()
         )
-        batches: list[list[Raw]] = []
-        each_batch(endpoints, source, lambda found: batches.append([as_raw(message) for message in found]))
-        for batch in batches:
-            assert await handler.batch(source, 0, batch)
 
-    asyncio.run(run())
+        def take(found: list[Any]) -> None:
+            assert runner.run(handler.batch(source, 0, [as_raw(message) for message in found]))
+
+        each_batch(endpoints, source, take)
 
 
 def as_raw(message: Any) -> Raw:
@@ -193,11 +191,11 @@ def as_raw(message: Any) -> Raw:
 
 def bare_copy(endpoints: Endpoints, source: str, target: str) -> None:
     """Read and write the same bytes, acknowledged, and nothing else."""
-    outbox = Outbox(endpoints.kafka, "bench")
+    with closing(Outbox(endpoints.kafka, "bench")) as outbox:
 
-    def take(found: list[Any]) -> None:
-        for message in found:
-            outbox.send(target, key=message.key(), value=message.value(), partition=0)
-        outbox.flush(60)
+        def take(found: list[Any]) -> None:
+            for message in found:
+                outbox.send(target, key=message.key(), value=message.value(), partition=0)
+            outbox.flush(60)
 
-    each_batch(endpoints, source, take)
+        each_batch(endpoints, source, take)

@@ -17,7 +17,7 @@ import json
 import struct
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import Context, Decimal, Inexact, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation, Rounded
 from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -165,8 +165,8 @@ _US = timedelta(microseconds=1)
 
 
 def exactly(precision: int) -> Context:
-    """Return the context of numbers of so many digits: whatever would lose one raises ArithmeticError."""
-    return Context(prec=precision, traps=[Inexact, InvalidOperation])
+    """Return the context of numbers of so many digits: what would lose one, a zero included, raises ArithmeticError."""
+    return Context(prec=precision, traps=[Rounded, InvalidOperation])
 
 
 def _unscaled(field: Field) -> Callable[[Decimal], bytes]:

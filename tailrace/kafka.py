@@ -38,6 +38,7 @@ class Outbox:
             "queue.buffering.max.messages": 1_000_000,
             "delivery.timeout.ms": 60_000,
             "message.max.bytes": 20_000_000,  # the topic has the last word
+            "delivery.report.only.error": True,  # flush counts what is on its way; only a failure is worth a call
             **extra,
         }
         self._producer = Producer(config)
@@ -53,13 +54,13 @@ class Outbox:
         partition: int = -1,
     ) -> None:
         """Queue one message; when the queue is full, wait for room."""
-        deadline = Deadline.after(60)
+        given = headers if type(headers) is list else list(headers)
+        deadline = None
         while True:
             try:
-                self._producer.produce(
-                    topic, value=value, key=key, headers=list(headers), partition=partition, on_delivery=self._delivered
-                )
+                self._producer.produce(topic, value, key, partition, self._delivered, headers=given)
             except BufferError:
+                deadline = deadline or Deadline.after(60)
                 if deadline.passed():
                     raise Retryable("The Kafka producer's queue stays full.", hint="Is the broker up?") from None
                 self._producer.poll(0.05)
@@ -75,8 +76,13 @@ class Outbox:
         if left:
             raise Retryable(f"Kafka did not acknowledge {left} messages in {timeout:g} s.")
 
+    def close(self) -> None:
+        """Leave the broker; what was not flushed is given up."""
+        self._producer.purge()
+        self._producer.close()
+
     def _delivered(self, error: KafkaError | None, _message: Any) -> None:
-        if error is not None:
+        if error is not None:  # never None while only errors are reported
             self._failed.append(error)
 
 

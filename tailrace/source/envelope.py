@@ -106,7 +106,7 @@ class EnvelopeReader:
         self._key = key
         self._bare = Shape.of_kinds(kinds)
         self._known: dict[bytes, Shape] = {}
-        self._prefix, self._shape = b"\0", self._bare
+        self._prefix, self.shape = b"\0", self._bare  # of the newest message that said its schema
 
     def read(self, value: bytes) -> Event:
         """Return the event in a message's value, or raise Rejected."""
@@ -115,14 +115,14 @@ class EnvelopeReader:
         start = len(self._prefix)
         if value.startswith(self._prefix) and value.endswith(b"}"):
             try:
-                return self._event(self._shape, orjson.loads(memoryview(value)[start:-1]), value, start)
+                return self._event(self.shape, orjson.loads(value[start:-1]), value, start)
             except orjson.JSONDecodeError:
                 start = 0  # what follows the known schema is not one payload: the whole message says what is wrong
         shape, payload = self._parse(value)
         return self._event(shape, payload, value, 0)
 
-    def read_key(self, key: bytes | None) -> Row:
-        """Return the key columns in a message's key, which is the primary key as plain JSON."""
+    def read_key(self, key: bytes | None, shape: Shape) -> Row:
+        """Return the key columns in a message's key, which is the primary key as plain JSON, typed by ``shape``."""
         try:
             parsed = orjson.loads(key or b"null")
             found = {name: parsed[name] for name in self._key}
@@ -130,13 +130,13 @@ class EnvelopeReader:
             raise Rejected(
                 "The message's key is not the primary key as JSON.", stage="decode", detail=_reason(error)
             ) from error
-        return self._shape.convert(found)
+        return shape.convert(found)
 
     def _recall(self, value: bytes) -> None:
         """Make the known schema that ``value`` begins with the current one, where there is one."""
         for prefix, shape in self._known.items():
             if value.startswith(prefix):
-                self._prefix, self._shape = prefix, shape
+                self._prefix, self.shape = prefix, shape
                 return
 
     def _parse(self, value: bytes) -> tuple[Shape, Any]:
@@ -159,7 +159,7 @@ class EnvelopeReader:
         if len(self._known) >= _KNOWN:
             del self._known[next(iter(self._known))]
         self._known[prefix] = shape
-        self._prefix, self._shape = prefix, shape
+        self._prefix, self.shape = prefix, shape
 
     def _event(self, shape: Shape, payload: Any, value: bytes, start: int) -> Event:
         """Return the event of a parsed payload; ``start`` is where the payload begins in ``value``."""
@@ -177,15 +177,12 @@ class EnvelopeReader:
         for trace in _TRACES:
             if value.find(trace, start) >= 0:
                 refuse_placeholders(before, after)
-        return Event(
-            op=op,
-            whole_before=before is not None and shape.whole(before, self._key),  # before its values are converted
-            before=None if before is None else shape.convert(before),
-            after=None if after is None else shape.convert(after),
-            lsn=lsn,
-            committed_us=committed,
-            tx="" if tx is None else str(tx),
-        )
+        whole = before is not None and shape.whole(before, self._key)  # asked before its values are converted
+        if before is not None:
+            shape.convert(before)
+        if after is not None:
+            shape.convert(after)
+        return Event(op, before, after, whole, lsn, committed, "" if tx is None else str(tx))
 
 
 def split(value: bytes, schema: Any) -> bytes:

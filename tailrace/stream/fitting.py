@@ -14,6 +14,7 @@ from uuid import UUID
 
 import orjson
 
+from tailrace.contract import exactly
 from tailrace.errors import Rejected
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Fitting:
 
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
-        self._fields = tuple((field.name, _EXACT.get(field.kind), _fit(field)) for field in contract.fields)
+        self._fields = tuple((field.name, _EXACT.get(field.kind), _checks(field)) for field in contract.fields)
         self._key = tuple(entry for name in contract.key for entry in self._fields if entry[0] == name)
         self._key_template = _key_template(contract)
         self._names = {field.name for field in contract.fields}
@@ -55,19 +56,23 @@ class Fitting:
         """Return the key columns of a row as the contract types them."""
         return self._take(self._key, row)
 
-    def key_bytes(self, key: Mapping[str, Any]) -> bytes:
-        """Return ``contract.encode_key`` of fitted key columns; a key of whole numbers needs no JSON writer."""
+    def key_bytes(self, fitted: Mapping[str, Any]) -> bytes:
+        """Return ``contract.encode_key`` of a fitted key or record; a key of whole numbers needs no JSON writer."""
         if self._key_template:
-            return self._key_template % tuple(key.values())
-        return self.contract.encode_key(key)
+            return self._key_template % tuple([fitted[name] for name in self.contract.key])
+        return self.contract.encode_key(fitted)
 
     def _take(self, fields: tuple[tuple[str, type | None, Fit], ...], given: Mapping[str, Any]) -> dict[str, Any]:
         record = {}
         name = ""
         try:
-            for name, exact, fit in fields:
+            for name, exact, check in fields:
                 value = given[name]
-                record[name] = value if type(value) is exact else fit(value)
+                if type(value) is not exact:
+                    found, value = value, None if value is None else check(value)
+                    if value is None:
+                        self._refuse_absent(name, found)
+                record[name] = value
         except KeyError:
             raise self._rejected(f"{name} is missing") from None
         except _Misfit as misfit:
@@ -75,6 +80,14 @@ class Fitting:
         except OverflowError:
             raise self._rejected(f"{name} is out of range") from None
         return record
+
+    def _refuse_absent(self, name: str, found: Any) -> None:
+        """Raise unless what could not be fitted is a null that the contract allows."""
+        field = self.contract.by_name[name]
+        if found is not None:
+            raise _Misfit(f"is {type(found).__name__} where {field.kind} is expected")
+        if not field.nullable:
+            raise _Misfit("is null but the contract forbids it")
 
     def _refuse_strangers(self, given: Mapping[str, Any], columns: Collection[str]) -> None:
         for name in given:
@@ -98,24 +111,8 @@ def _key_template(contract: Contract) -> bytes:
     return b"{" + b",".join(name + b":%d" for name in names) + b"}"
 
 
-def _fit(field: Field) -> Fit:
-    """Return the check of one field, for values that are not simply of its exact type."""
-    check = _checks(field)
-
-    def fit(value: Any) -> Any:
-        if value is None:
-            if field.nullable:
-                return None
-            raise _Misfit("is null but the contract forbids it")
-        fitted = check(value)
-        if fitted is None:
-            raise _Misfit(f"is {type(value).__name__} where {field.kind} is expected")
-        return fitted
-
-    return fit
-
-
 def _checks(field: Field) -> Fit:
+    """Return the check of one field, for values that are not simply of its exact type; None means: not of its kind."""
     if field.kind == "int":
         return _integer(31)
     if field.kind == "long":
@@ -143,20 +140,31 @@ def _integer(bits: int) -> Fit:
 
 
 def _decimal(precision: int, scale: int) -> Fit:
+    step, context = Decimal(1).scaleb(-scale), exactly(precision)
+
     def check(value: Any) -> Decimal | None:
-        number = _number(value)
+        number = value if type(value) is Decimal else _number(value)
         if number is None:
             return None
-        _sign, digits, exponent = number.as_tuple()
-        if not isinstance(exponent, int):
-            raise _Misfit("is NaN or infinite, which a decimal cannot hold")
-        if exponent < -scale:
-            raise _Misfit(f"has more than {scale} digits after the point")
-        if number and len(digits) + exponent + scale > precision:
-            raise _Misfit(f"has more than {precision} digits")
+        try:
+            fits = number.quantize(step, context=context).is_finite()
+        except ArithmeticError:
+            fits = False
+        if not fits:
+            raise _misfit_of(number, precision, scale)
         return number
 
     return check
+
+
+def _misfit_of(number: Decimal, precision: int, scale: int) -> _Misfit:
+    """Return why a number is none of this precision and scale."""
+    exponent = number.as_tuple().exponent
+    if not isinstance(exponent, int):
+        return _Misfit("is NaN or infinite, which a decimal cannot hold")
+    if exponent < -scale:
+        return _Misfit(f"has more than {scale} digits after the point")
+    return _Misfit(f"has more than {precision} digits")
 
 
 def _number(value: Any) -> Decimal | None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from io import BytesIO
 from typing import Any
 
+import fastavro
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tailrace import contract
 from tailrace.change import Provenance
+from tailrace.errors import Rejected
 from tailrace.stream.conform import Conformer, TablePlan
 from tailrace.stream.fitting import Fitting
 from tests.raw import READING_SCHEMA, message, payload, reading
@@ -61,6 +66,29 @@ def test_a_record_comes_back_from_avro(row: dict[str, Any]) -> None:
     record = Fitting(EVERY).record(row, row)
     assert record == row
     assert EVERY.decode(EVERY.encode(record, 7)) == row
+
+
+@given(ROWS)
+def test_the_bytes_are_those_of_fastavro_under_the_contract(row: dict[str, Any]) -> None:
+    out = BytesIO()
+    fastavro.schemaless_writer(out, EVERY.parsed, row)
+    assert EVERY.encode(row, 7) == b"\x00\x00\x00\x00\x07" + out.getvalue()
+
+
+@given(st.decimals(allow_nan=True, allow_infinity=True) | st.decimals(-(10**9), 10**9, places=3), st.integers(0, 4))
+def test_a_decimal_is_held_with_every_digit_or_refused(number: Decimal, scale: int) -> None:
+    kind = {"type": "bytes", "logicalType": "decimal", "precision": 12, "scale": scale}
+    fields = [{"name": "id", "type": "int"}, {"name": "amount", "type": ["null", kind]}]
+    prices = contract.build("price", {"type": "record", "name": "P", "key": ["id"], "fields": fields}, where="price")
+    row = {"id": 1, "amount": number}
+    _sign, digits, exponent = number.as_tuple()
+    fits = isinstance(exponent, int) and exponent >= -scale and len(digits) + exponent + scale <= 12
+    holds = fits or number.is_zero()
+    for attempt in (lambda: Fitting(prices).record(row, row), lambda: prices.encode(row, 7)):
+        with nullcontext() if holds else pytest.raises(Rejected):
+            attempt()
+    if holds:
+        assert prices.decode(prices.encode(row, 7)) == row
 
 
 @given(ROWS.filter(lambda row: abs(row["real"]) < float("inf")))

@@ -2,11 +2,13 @@
 
 Each module's ``measure(endpoints)`` returns rows {name, value, unit, baseline, ratio, floor}; they are printed as a
 table and written to .tailrace/bench.json. Exit 1 when a ratio (or the value, where there is no baseline) is under its
-floor. The machines are noisy: the ratio is the figure to read, the absolute value is of this machine only.
+floor, 2 when a name is unknown. The machines are noisy: the ratio is the figure to read, the absolute value is of this
+machine only.
 """
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import json
 import sys
@@ -14,15 +16,33 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 from rich.console import Console
 from rich.table import Table
 
+from tailrace.errors import UsageError
 from tailrace.stack import Stack
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tailrace.endpoints import Endpoints
 
 MODULES = ("conform", "lake", "search", "dynamodb", "pipeline")
+
+
+def measures() -> dict[str, str]:
+    """Return what each benchmark measures, by its name: the first line of its module."""
+    return {name: (importlib.import_module(f"bench.{name}").__doc__ or "").partition("\n")[0] for name in MODULES}
+
+
+def chosen(names: Sequence[str]) -> list[str]:
+    """Return the benchmarks to run, all where none is named; UsageError naming the nearest for an unknown one."""
+    for name in names:
+        if name not in MODULES:
+            near = difflib.get_close_matches(name, MODULES, n=1, cutoff=0)
+            raise UsageError(f"There is no benchmark named {name}.", hint=f"The nearest is {near[0]}; see --help.")
+    return [name for name in MODULES if not names or name in names]
 
 
 def run(endpoints: Endpoints, names: list[str]) -> list[dict[str, Any]]:
@@ -51,22 +71,47 @@ def show(rows: list[dict[str, Any]]) -> None:
     Console().print(table)
 
 
-def main() -> int:
-    """Start a stack of its own, measure, print, write, stop."""
-    names = [name for name in MODULES if not sys.argv[1:] or name in sys.argv[1:]]
+def measured(names: list[str]) -> list[dict[str, Any]]:
+    """Return the rows of the benchmarks, run on a stack of its own."""
     with tempfile.TemporaryDirectory(prefix="tailrace-bench-") as folder:
         stack = Stack(Path(folder))
         try:
-            rows = run(stack.up(bound=True, progress=lambda line: print(line, file=sys.stderr)), names)
+            return run(stack.up(bound=True, progress=lambda line: print(line, file=sys.stderr)), names)
         finally:
             stack.down()
+
+
+class Listing(click.Command):
+    """A command whose help lists the benchmarks."""
+
+    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what each benchmark measures."""
+        with formatter.section("Benchmarks"):
+            formatter.write_dl(list(measures().items()))
+
+
+@click.command(cls=Listing, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--json", "as_json", is_flag=True, help="Print the benchmarks as JSON and run nothing.")
+def main(names: Sequence[str], *, as_json: bool) -> None:
+    """Measure Tailrace against bare clients on a stack of its own; all benchmarks unless some are named."""
+    try:
+        wanted = chosen(names)
+    except UsageError as error:
+        click.echo(f"{error.problem} {error.hint}", err=True)
+        sys.exit(error.exit_code)
+    if as_json:
+        every = measures()
+        print(json.dumps([{"name": name, "measures": every[name]} for name in wanted], indent=2))
+        return
+    rows = measured(wanted)
     path = Path(".tailrace") / "bench.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(rows, indent=2) + "\n")
     show(rows)
     print(f"written to {path}")
-    return 1 if any(under_floor(row) for row in rows) else 0
+    sys.exit(1 if any(under_floor(row) for row in rows) else 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(prog_name="python -m bench")

@@ -46,7 +46,7 @@ class SearchWriter:
         self.records: Sequence[str] = (target.record,)
         self._target, self._contract = target, contract
         self._renderer = mapping.Renderer(target, contract)
-        self._client = OpenSearch(endpoints.opensearch, max_retries=0, maxsize=CONNECTIONS)
+        self._client = OpenSearch(endpoints.opensearch, max_retries=0, pool_maxsize=CONNECTIONS)
         self._pause = threading.Event()  # set when closed: ends the wait between attempts
 
     def connect(self) -> None:

@@ -122,7 +122,7 @@ def weight(message: Message) -> int:
 
 
 def pause(attempts: int, after: float) -> float:
-    """Return the seconds before the next attempt: what the store asks, doubled each time up to 10 (or what it asks), with jitter."""
+    """Return the seconds before the next attempt: what the store asks, doubled each time up to 10, with jitter."""
     longest = max(after, LONGEST_PAUSE)
     return min(longest, after * 2.0 ** min(attempts - 1, 10)) * random.uniform(0.75, 1.0)  # noqa: S311 - jitter
 

@@ -1,4 +1,4 @@
-"""What the whole pipeline survives under live traffic: kill -9 of every worker, of Kafka Connect and of the broker."""
+"""What the whole pipeline survives under live traffic: kill -9 of every worker and of every server."""
 
 from __future__ import annotations
 

@@ -110,14 +110,13 @@ class EnvelopeReader:
 
     def read(self, value: bytes) -> Event:
         """Return the event in a message's value, or raise Rejected."""
-        if not value.startswith(self._prefix):
-            self._recall(value)
-        start = len(self._prefix)
-        if value.startswith(self._prefix) and value.endswith(b"}"):
+        known = value.startswith(self._prefix) or self._recall(value)  # compared once: schemas are kilobytes long
+        if known and value.endswith(b"}"):
+            start = len(self._prefix)
             try:
                 return self._event(self.shape, orjson.loads(value[start:-1]), value, start)
             except orjson.JSONDecodeError:
-                start = 0  # what follows the known schema is not one payload: the whole message says what is wrong
+                pass  # what follows the known schema is not one payload: the whole message says what is wrong
         shape, payload = self._parse(value)
         return self._event(shape, payload, value, 0)
 
@@ -132,12 +131,13 @@ class EnvelopeReader:
             ) from error
         return shape.convert(found)
 
-    def _recall(self, value: bytes) -> None:
-        """Make the known schema that ``value`` begins with the current one, where there is one."""
+    def _recall(self, value: bytes) -> bool:
+        """Make the known schema that ``value`` begins with the current one; False where there is none."""
         for prefix, shape in self._known.items():
             if value.startswith(prefix):
                 self._prefix, self.shape = prefix, shape
-                return
+                return True
+        return False
 
     def _parse(self, value: bytes) -> tuple[Shape, Any]:
         """Parse a whole message; remember its schema bytes where they can be told from the payload."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from tailrace import deadletter, version
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
     from tailrace.source.envelope import Shape
 
     Headers = Sequence[tuple[str, bytes | None]]
+    # One raw record, read: no event for a tombstone; the shape is what the table looked like then, for the key.
+    Seen = tuple["RawRecord", Event | None, Shape]
 
 _WRITES = frozenset("cur")
-Item = TypeVar("Item")
+Item = TypeVar("Item", bound=tuple[Any, ...])  # its first part is the raw record
 Made = TypeVar("Made")
 
 
@@ -51,14 +54,6 @@ class Output(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
-
-
-class Seen(NamedTuple):
-    """One raw record, read: no event for a tombstone; ``shape`` is what the table looked like then, for its key."""
-
-    record: RawRecord
-    event: Event | None
-    shape: Shape
 
 
 class Draft(NamedTuple):
@@ -102,21 +97,22 @@ class TableConformer:
         self._reader = EnvelopeReader(kinds, plan.contract.key)
         self._fitting = Fitting(plan.contract)
 
-    def read(self, record: RawRecord) -> Seen:
+    def read(self, given: tuple[RawRecord]) -> Seen:
         """Return what a raw record says, or raise Rejected."""
+        (record,) = given
         event = None if record.value is None else self._reader.read(record.value)
-        return Seen(record, event, self._reader.shape)
+        return record, event, self._reader.shape
 
-    def draft(self, partition: int, seen: Seen, deleted: set[bytes | None]) -> Draft | None:
+    def draft(self, partition: int, deleted: set[bytes | None], seen: Seen) -> Draft | None:
         """Return what a record becomes, or raise Rejected; None for the tombstone behind its own delete.
 
         ``deleted`` holds the keys whose newest record in this batch was a delete; it is kept up to date here.
         """
-        record, event, _shape = seen
+        record, event, shape = seen
         if event is None:
-            return None if record.key in deleted else self._tombstone(partition, seen)
+            return None if record.key in deleted else self._tombstone(partition, record, shape)
         if event.op == "d":
-            draft = self._delete(partition, seen, event)
+            draft = self._delete(partition, record, event, shape)
             deleted.add(record.key)
             return draft
         deleted.discard(record.key)
@@ -124,10 +120,10 @@ class TableConformer:
             raise Rejected(f"An event of the kind {event.op!r} is not supported.", stage="conform")
         return self._write(partition, record, event)
 
-    def frame(self, partition: int, draft: Draft) -> Output:
-        """Return the message of a draft, or raise Rejected."""
+    def frame(self, partition: int, draft: Draft) -> tuple[Output, int]:
+        """Return the message of a draft and its source commit time, or raise Rejected."""
         value = None if draft.value is None else self._contract.encode(draft.value, self.plan.schema_id)
-        return Output(self.plan.topic, partition, draft.key, value, draft.headers)
+        return Output(self.plan.topic, partition, draft.key, value, draft.headers), draft.committed_us
 
     def _write(self, partition: int, record: RawRecord, event: Event) -> Draft:
         row = event.after
@@ -138,16 +134,14 @@ class TableConformer:
         headers = self._headers(partition, record, event, op)
         return Draft(record, self._fitting.key_bytes(key), value, headers, event.committed_us)
 
-    def _delete(self, partition: int, seen: Seen, event: Event) -> Draft:
-        record = seen.record
-        row = self._reader.read_key(record.key, seen.shape) if event.before is None else event.before
+    def _delete(self, partition: int, record: RawRecord, event: Event, shape: Shape) -> Draft:
+        row = self._reader.read_key(record.key, shape) if event.before is None else event.before
         key = self._fitting.key_bytes(self._fitting.key(row))
         return Draft(record, key, None, self._headers(partition, record, event, "d"), event.committed_us)
 
-    def _tombstone(self, partition: int, seen: Seen) -> Draft:
+    def _tombstone(self, partition: int, record: RawRecord, shape: Shape) -> Draft:
         """Return the delete of a tombstone that came without its ``d``; its time is Kafka's."""
-        record = seen.record
-        key = self._fitting.key_bytes(self._fitting.key(self._reader.read_key(record.key, seen.shape)))
+        key = self._fitting.key_bytes(self._fitting.key(self._reader.read_key(record.key, shape)))
         bare = Event(
             op="d", before=None, after=None, whole_before=False, lsn=None, committed_us=record.timestamp * 1000, tx=""
         )
@@ -219,17 +213,15 @@ def deleted_before(records: Sequence[RawRecord]) -> set[bytes | None]:
 
 
 def passed(
-    given: Iterable[tuple[RawRecord, Item]],
-    step: Callable[[Item], Made | None],
-    refused: list[tuple[RawRecord, Rejected]],
+    step: Callable[[Item], Made | None], items: Iterable[Item], refused: list[tuple[RawRecord, Rejected]]
 ) -> list[Made]:
-    """Return what a step makes of each item; a record that it rejects is put aside with the reason."""
+    """Return what a step makes of each item; where it rejects, the item's record is put aside with the reason."""
     found = []
-    for record, item in given:
+    for item in items:
         try:
             made = step(item)
         except Rejected as rejected:
-            refused.append((record, rejected))
+            refused.append((item[0], rejected))
             continue
         if made is not None:
             found.append(made)
@@ -253,16 +245,14 @@ class Conformer:
         table = self._tables[topic]
         deleted = deleted_before(records) if deleted is None else deleted
         refused: list[tuple[RawRecord, Rejected]] = []
-        seen = passed(((record, record) for record in records), table.read, refused)
-        drafts = passed(((one.record, one) for one in seen), lambda one: table.draft(partition, one, deleted), refused)
-        framed = passed(
-            ((draft.record, draft) for draft in drafts), lambda draft: (table.frame(partition, draft), draft), refused
-        )
+        seen = passed(table.read, zip(records, strict=True), refused)
+        drafts = passed(partial(table.draft, partition, deleted), seen, refused)
+        framed = passed(partial(table.frame, partition), drafts, refused)
         refused.sort(key=lambda entry: entry[0].offset)
         return Conformed(
-            outputs=[output for output, _draft in framed],
+            outputs=[output for output, _ in framed],
             letters=[self._letter(topic, partition, record, rejected) for record, rejected in refused],
-            committed_us=[draft.committed_us for _output, draft in framed],
+            committed_us=[committed for _, committed in framed],
         )
 
     def _letter(self, topic: str, partition: int, record: RawRecord, rejected: Rejected) -> deadletter.DeadLetter:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import fastavro
 import httpx
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from tailrace.errors import ProjectError, Rejected, Unreachable
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 COMPATIBILITY = "BACKWARD_TRANSITIVE"
 _TYPE = {"Content-Type": "application/vnd.schemaregistry.v1+json"}
-_again = retry(
-    retry=retry_if_exception_type(Unreachable),
-    stop=stop_after_delay(60),
-    wait=wait_exponential_jitter(multiplier=0.2, max=5),
-    reraise=True,
-)
 
 
 class Registry:
-    """A client of one registry; safe to share between threads."""
+    """A client of one registry; safe to share between threads. It asks again for ``patience`` seconds."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, patience: float = 60.0) -> None:
+        self._again = Retrying(
+            retry=retry_if_exception_type(Unreachable),
+            stop=stop_after_delay(patience),
+            wait=wait_exponential_jitter(initial=0.2, max=5),
+            reraise=True,
+        )
         self._http = httpx.Client(base_url=url.rstrip("/"), timeout=10, headers=_TYPE)
         self._writers: dict[int, Any] = {}
 
@@ -62,9 +62,11 @@ class Registry:
             self._writers[schema_id] = fastavro.parse_schema(json.loads(answer["schema"]))
         return self._writers[schema_id]
 
-    @_again
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Return the parsed answer, None for 404; Unreachable on connection trouble and 5xx."""
+        """Return the parsed answer, None for 404; Unreachable when connection trouble or 5xx outlast the patience."""
+        return self._again(self._once, method, path, body)
+
+    def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         try:
             response = self._http.request(method, path, json=body)
         except httpx.TransportError as error:

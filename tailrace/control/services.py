@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from tailrace.project import Project
 
+PATIENCE = 10.0  # seconds: somebody waits for the command
+
 
 @dataclass
 class Services:
@@ -60,7 +62,7 @@ class Services:
     @cached_property
     def registry(self) -> Registry:
         """The schema registry."""
-        client = Registry(self.project.endpoints.registry)
+        client = Registry(self.project.endpoints.registry, patience=PATIENCE)
         self._open.callback(client.close)
         return client
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import psycopg2
 from psycopg2 import errors, sql
 
-from tailrace.endpoints import without_password
-from tailrace.errors import ProjectError, Refused, Unreachable
+from tailrace.errors import ProjectError, Refused
+from tailrace.source import catalogue
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,11 +33,7 @@ def connect(url: str, *, autocommit: bool = False, name: str = "tailrace demo") 
     try:
         opened = psycopg2.connect(url, connect_timeout=10, application_name=name)
     except psycopg2.OperationalError as error:
-        raise Unreachable(
-            "Postgres does not let us in.",
-            detail=f"{without_password(url)}: {_first_line(error)}",
-            hint="Is the server up (`tailrace stack status`), and are user and password right?",
-        ) from error
+        raise catalogue.unreachable(url, str(error)) from error
     opened.autocommit = autocommit
     return opened
 

@@ -127,7 +127,7 @@ def session(url: str) -> Iterator[Connection]:
             options=f"-c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={CONNECT_SECONDS}s",
         )
     except psycopg2.OperationalError as error:
-        raise _unreachable(url, str(error)) from error
+        raise unreachable(url, str(error)) from error
     connection.autocommit = True
     try:
         yield connection
@@ -135,16 +135,19 @@ def session(url: str) -> Iterator[Connection]:
         connection.close()
 
 
-def _unreachable(url: str, said: str) -> Unreachable:
-    line = (said.strip().splitlines() or ["no answer"])[-1].strip()
+def unreachable(url: str, said: str) -> Unreachable:
+    """Return what to raise for the words of a connection that failed; the password stays out."""
+    line = (said.strip().splitlines() or ["no answer"])[0].strip()
     hints = {
         "password authentication failed": "Check user and password: TAILRACE_POSTGRES, or [endpoints] postgres.",
         "no password supplied": "Put user and password into TAILRACE_POSTGRES, or into [endpoints] postgres.",
         "does not exist": "Create it, or mend database.dbname in the connector.",
         "translate host name": "Check the host name in TAILRACE_POSTGRES, or in [endpoints] postgres.",
     }
+    refused = "Connection refused" in said or "timeout expired" in said
     hint = next((text for sign, text in hints.items() if sign in said), "Is the server up? Check host and port.")
-    return Unreachable("Postgres does not let us in.", detail=f"{without_password(url)}: {line}", hint=hint)
+    problem = "PostgreSQL does not answer." if refused else "PostgreSQL does not let us in."
+    return Unreachable(problem, detail=f"{without_password(url)}: {line}", hint=hint)
 
 
 def rows(connection: Connection, sql: str, parameters: Sequence[Any] | None = None) -> list[Any]:

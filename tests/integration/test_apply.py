@@ -174,9 +174,24 @@ def test_a_wrong_password_is_said_without_showing_it(applied: Bank) -> None:
     assert "hunter2" not in done.stderr + done.stdout
 
 
-def test_a_store_that_is_down_is_named(applied: Bank) -> None:
-    done = _with_environment(applied, {"TAILRACE_CONNECT": "http://127.0.0.1:9"}, "plan")
-    assert (done.returncode, "Kafka Connect does not answer" in done.stderr) == (4, True)
+NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    ("variable", "address", "said"),
+    [
+        ("TAILRACE_POSTGRES", "postgresql://x:y@127.0.0.1:9", "PostgreSQL does not answer"),
+        ("TAILRACE_KAFKA", "127.0.0.1:9", "Kafka does not answer"),
+        ("TAILRACE_CONNECT", NOWHERE, "Kafka Connect does not answer"),
+        ("TAILRACE_REGISTRY", NOWHERE, "The schema registry does not answer"),
+        ("TAILRACE_DYNAMODB", NOWHERE, "DynamoDB does not answer"),
+        ("TAILRACE_S3", NOWHERE, "S3 does not answer"),
+        ("TAILRACE_OPENSEARCH", NOWHERE, "OpenSearch does not answer"),
+    ],
+)
+def test_a_server_that_is_down_is_named(applied: Bank, variable: str, address: str, said: str) -> None:
+    done = _with_environment(applied, {variable: address}, "plan")
+    assert (done.returncode, said in done.stderr) == (4, True), done.stderr
 
 
 def _with_environment(made: Bank, more: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -24,7 +24,7 @@ class BucketResource:
 
     def inspect(self) -> Step:
         """Say whether the bucket is there and ours."""
-        with asking(f"the bucket {self._bucket}"):
+        with asking("S3", f"the bucket {self._bucket}"):
             try:
                 self._services.s3.head_bucket(Bucket=self._bucket)
             except ClientError as error:
@@ -41,5 +41,5 @@ class BucketResource:
         """Create it, in the client's region."""
         region = self._services.s3.meta.region_name
         place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-        with asking(f"the bucket {self._bucket}"):
+        with asking("S3", f"the bucket {self._bucket}"):
             self._services.s3.create_bucket(Bucket=self._bucket, **place)

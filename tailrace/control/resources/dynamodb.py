@@ -27,15 +27,15 @@ PATIENCE = 300.0  # a table takes seconds, an index over existing items minutes
 
 
 @contextmanager
-def asking(what: str) -> Iterator[None]:
+def asking(store: str, what: str) -> Iterator[None]:
     """Turn the errors of an AWS-like store into ours."""
     try:
         yield
     except ClientError as error:
         said = f"{error.response['Error'].get('Code')}: {error.response['Error'].get('Message')}"
-        raise Refused(f"The store refuses the request for {what}.", detail=said) from error
+        raise Refused(f"{store} refuses the request for {what}.", detail=said) from error
     except BotoCoreError as error:  # no connection, no credentials, a deadline
-        raise Unreachable(f"The store of {what} does not answer.", detail=type(error).__name__) from error
+        raise Unreachable(f"{store} does not answer.", detail=f"Asked for {what}: {type(error).__name__}.") from error
 
 
 def declared(project: Project) -> dict[str, tuple[str, ...]]:
@@ -93,14 +93,14 @@ class DynamoDBTableResource:
             self._expire()
 
     def _describe(self) -> Any:
-        with asking(f"the table {self._table}"):
+        with asking("DynamoDB", f"the table {self._table}"):
             try:
                 return self._services.dynamodb.describe_table(TableName=self._table)["Table"]
             except self._services.dynamodb.exceptions.ResourceNotFoundException:
                 return None
 
     def _expires(self) -> bool:
-        with asking(f"the table {self._table}"):
+        with asking("DynamoDB", f"the table {self._table}"):
             found = self._services.dynamodb.describe_time_to_live(TableName=self._table)["TimeToLiveDescription"]
         enabled = found.get("TimeToLiveStatus") in ("ENABLED", "ENABLING")
         return enabled and found.get("AttributeName") == TTL_ATTRIBUTE
@@ -114,12 +114,12 @@ class DynamoDBTableResource:
         }
         if self._indexes:
             body["GlobalSecondaryIndexes"] = [index_body(name) for name in self._indexes]
-        with asking(f"the table {self._table}"):
+        with asking("DynamoDB", f"the table {self._table}"):
             self._services.dynamodb.create_table(**body)
         self._settle()
 
     def _add(self, name: str) -> None:
-        with asking(f"the index {name} of {self._table}"):
+        with asking("DynamoDB", f"the index {name} of {self._table}"):
             self._services.dynamodb.update_table(
                 TableName=self._table,
                 AttributeDefinitions=attributes((name,)),
@@ -128,7 +128,7 @@ class DynamoDBTableResource:
         self._settle()
 
     def _expire(self) -> None:
-        with asking(f"the time to live of {self._table}"):
+        with asking("DynamoDB", f"the time to live of {self._table}"):
             self._services.dynamodb.update_time_to_live(
                 TableName=self._table,
                 TimeToLiveSpecification={"Enabled": True, "AttributeName": TTL_ATTRIBUTE},

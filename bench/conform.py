@@ -25,7 +25,7 @@ from tailrace import contract
 from tailrace.health import Health
 from tailrace.kafka import Outbox, reader
 from tailrace.stream.conform import Conformer, TablePlan
-from tailrace.stream.processor import ConformHandler
+from tailrace.stream.processor import ConformHandler, collect_seldom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,7 +86,8 @@ def records() -> list[Raw]:
 
 
 def measure(endpoints: Endpoints) -> list[dict[str, Any]]:
-    """Measure both pairs."""
+    """Measure both pairs, with the processor's own gc settings for all."""
+    collect_seldom()
     batch = records()
     alone = compare(lambda: conform_alone(batch), lambda: bare_codec(batch))
     source, target = f"bench.{uuid.uuid4().hex[:8]}.raw", f"bench.{uuid.uuid4().hex[:8]}.out"

@@ -29,7 +29,7 @@ class Registry:
         self._again = Retrying(
             retry=retry_if_exception_type(Unreachable),
             stop=stop_after_delay(patience),
-            wait=wait_exponential_jitter(initial=0.2, max=5),
+            wait=wait_exponential_jitter(multiplier=0.2, max=5),
             reraise=True,
         )
         self._http = httpx.Client(base_url=url.rstrip("/"), timeout=10, headers=_TYPE)

@@ -33,19 +33,27 @@ if TYPE_CHECKING:
 
 _SLOT = """
 SELECT active, coalesce(wal_status, '') AS wal_status,
-       coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint AS retained
+       coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint AS retained,
+       (SELECT nullif(setting::bigint, -1) * 1048576 FROM pg_settings WHERE name = 'max_slot_wal_keep_size') AS room
 FROM pg_replication_slots WHERE slot_name = %s
 """
 
 
 @dataclass(frozen=True, slots=True)
 class SourceState:
-    """The replication slot and the connector. ``trouble`` says why something is not known, or what failed."""
+    """The replication slot and the connector. ``trouble`` says why something is not known, or what failed.
+
+    ``limit_bytes`` is max_slot_wal_keep_size, None where it is not set. ``growth`` is in bytes a second, None in the
+    first sample. ``seconds_left`` is how long the slot lives if it goes on growing like that; None when it does not.
+    """
 
     slot: str
     active: bool = False
     wal_status: str = ""
     retained_bytes: int = 0
+    limit_bytes: int | None = None
+    growth: float | None = None
+    seconds_left: float | None = None
     connector: str = ""
     running: bool = False
     trouble: str = ""
@@ -137,7 +145,7 @@ class Monitor:
             for topic, table in read[name].items()
         ]
         workers = [self._worker(name, groups[name], sum(letters[name].values())) for name in self._workers]
-        self._before = Status(at, self._source(), workers, flows, current)
+        self._before = Status(at, self._source(at), workers, flows, current)
         return self._before
 
     def _inputs(self, name: str) -> dict[str, str]:
@@ -185,14 +193,17 @@ class Monitor:
             self._letters[topic] = held
         return held[1]
 
-    def _source(self) -> SourceState:
+    def _source(self, at: float) -> SourceState:
         project = self._project
-        state, said = {}, []
+        state: dict[str, Any] = {}
+        said = []
         try:
             [*found] = catalogue.rows(self._session(), _SLOT, (project.connector.slot,))
             if found:
                 state = {"active": found[0].active, "retained_bytes": found[0].retained}
-                state["wal_status"] = found[0].wal_status
+                state |= {"wal_status": found[0].wal_status, "limit_bytes": found[0].room}
+                state["growth"] = growth = growth_of(self._before, found[0].retained, at)
+                state["seconds_left"] = time_left(found[0].retained, found[0].room, growth)
             else:
                 said.append("the slot does not exist")
         except (Unreachable, psycopg2.Error) as error:
@@ -222,6 +233,20 @@ class Monitor:
 def _current(committed: Offsets, starts: Mapping[Place, int]) -> Offsets:
     """Return the offset that a group reads next in each partition."""
     return {place: max(offset, starts.get(place, 0)) for place, offset in committed.items()}
+
+
+def growth_of(before: Status | None, retained: int, at: float) -> float | None:
+    """Return by how many bytes a second the WAL that the slot holds grew since the sample before."""
+    if before is None or at <= before.at or not before.source.wal_status:
+        return None
+    return (retained - before.source.retained_bytes) / (at - before.at)
+
+
+def time_left(retained: int, limit: int | None, growth: float | None) -> float | None:
+    """Return the seconds until Postgres gives up the slot; None where it has no limit or does not grow."""
+    if limit is None or growth is None or growth <= 0:
+        return None
+    return max(0.0, (limit - retained) / growth)
 
 
 def rate_of(before: Status | None, worker: str, current: Mapping[Place, int], at: float) -> float | None:

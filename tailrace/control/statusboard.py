@@ -29,6 +29,7 @@ def source(state: SourceState) -> Text:
     line.append(
         f" · slot {state.slot} {slot}, holds {size(state.retained_bytes)} of WAL ({state.wal_status or 'unknown'})"
     )
+    line.append(f", {left(state)}" if state.wal_status else "")
     return line.append(f"\n        {state.trouble}", "red") if state.trouble else line
 
 
@@ -54,6 +55,23 @@ def flows(status: Status) -> Table:
         table.add_row(shown, flow.table, rate, f"{flow.behind:,}", f"{flow.lag_seconds:,.1f}", alarming(flow.parked))
         last = flow.worker
     return table
+
+
+def left(state: SourceState) -> str:
+    """Say how long the slot lives: Postgres removes WAL beyond max_slot_wal_keep_size, and the slot is lost."""
+    if state.limit_bytes is None:
+        return "no limit set"
+    if state.seconds_left is None:
+        return f"of {size(state.limit_bytes)} at most"
+    return f"of {size(state.limit_bytes)} at most: {duration(state.seconds_left)} left at the present rate"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in a unit that people read."""
+    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def alarming(count: int) -> Text:

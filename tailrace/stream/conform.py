@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from tailrace import deadletter, version
 from tailrace.change import BEFORE, COMMITTED, LSN, OP, ORIGIN, TX, VERSION
+from tailrace.epoch import Ages
 from tailrace.errors import Rejected
 from tailrace.source.envelope import EnvelopeReader, Event
 from tailrace.stream.fitting import Fitting
@@ -89,10 +90,10 @@ class TablePlan:
 class TableConformer:
     """Conforms the records of one raw topic."""
 
-    def __init__(self, plan: TablePlan, *, epoch: int) -> None:
+    def __init__(self, plan: TablePlan, *, ages: Ages) -> None:
         self.plan = plan
         self._contract = plan.contract
-        self._epoch, self._raw = epoch, plan.raw.encode()
+        self._ages, self._raw = ages, plan.raw.encode()
         kinds = {column.name: column.kind for column in plan.contract.fields}
         self._reader = EnvelopeReader(kinds, plan.contract.key)
         self._fitting = Fitting(plan.contract)
@@ -151,7 +152,7 @@ class TableConformer:
 
     def _headers(self, partition: int, record: RawRecord, event: Event, op: str) -> Headers:
         found: list[tuple[str, bytes | None]] = [  # as change.Provenance.headers() gives them, without the detour
-            (VERSION, b"%d" % version.pack(self._epoch, record.offset)),
+            (VERSION, b"%d" % version.pack(self._ages.at(partition, record.offset), record.offset)),
             (OP, op.encode()),
             (LSN, b"" if event.lsn is None else b"%d" % event.lsn),
             (COMMITTED, b"%d" % event.committed_us),
@@ -229,11 +230,17 @@ def passed(
 
 
 class Conformer:
-    """Conforms batches of every table of one processor; ``worker`` names it in dead letters."""
+    """Conforms batches of every table of one processor; ``worker`` names it in dead letters.
 
-    def __init__(self, plans: Iterable[TablePlan], *, epoch: int, worker: str) -> None:
-        self._worker = worker
-        self._tables = {plan.raw: TableConformer(plan, epoch=epoch) for plan in plans}
+    ``ages`` say, by raw topic, which epoch an offset belongs to; a topic without any is of ``epoch`` from its start.
+    """
+
+    def __init__(
+        self, plans: Iterable[TablePlan], *, epoch: int, worker: str, ages: Mapping[str, Ages] | None = None
+    ) -> None:
+        self.epoch, self._worker = epoch, worker
+        known, same = ages or {}, Ages(first=epoch)
+        self._tables = {plan.raw: TableConformer(plan, ages=known.get(plan.raw, same)) for plan in plans}
 
     def batch(
         self, topic: str, partition: int, records: Sequence[RawRecord], deleted: set[bytes | None] | None = None

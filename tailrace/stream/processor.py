@@ -31,7 +31,7 @@ from tailrace.stream.bridge import BatchTransport, check_pins
 from tailrace.stream.conform import Conformer, TablePlan, deleted_before
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tailrace.project import Project
     from tailrace.stream.conform import Conformed
@@ -62,15 +62,24 @@ class ConformHandler:
     """Gives a batch its effect. Called by the bridge on the event loop, works in one background thread."""
 
     def __init__(
-        self, conformer: Conformer, outbox: Outbox, *, health: Health, letters_to: str, stop: asyncio.Event
+        self,
+        conformer: Conformer,
+        outbox: Outbox,
+        *,
+        health: Health,
+        letters_to: str,
+        stop: asyncio.Event,
+        confirm: Callable[[], None] = lambda: None,
     ) -> None:
         self._conformer, self._outbox, self._health = conformer, outbox, health
         self._letters_to, self._stop = letters_to, stop
         self._background = Background("conform")
+        self._confirm, self._confirmed = confirm, False  # that the epoch still is what it was when this worker started
 
     def turn(self, partitions: int) -> None:
         """Report that the loop lives, and whether it has work."""
         self._health.beat()
+        self._confirmed = self._confirmed and partitions > 0
         self._health.ready = partitions > 0
         self._health.doing = f"{partitions} partitions" if partitions else "waiting for partitions"
 
@@ -93,6 +102,7 @@ class ConformHandler:
 
     def _effect(self, topic: str, partition: int, records: Sequence[Any]) -> list[Conformed]:
         """Conform, send and wait for every acknowledgement, the dead letters' included."""
+        self._confirm_epoch()
         deleted = deleted_before(records)
         results = []
         for start in range(0, len(records), SLICE_ROWS):
@@ -102,6 +112,15 @@ class ConformHandler:
             results.append(result)
         self._outbox.flush(DELIVERY_MS / 1000 + 5)
         return results
+
+    def _confirm_epoch(self) -> None:
+        """Ask once per assignment, after it was made, whether the epoch is still the one that versions begin with."""
+        if not self._confirmed:
+            try:
+                self._confirm()
+            except Unreachable as silent:
+                raise Retryable(silent.problem, detail=silent.detail) from silent
+            self._confirmed = True
 
     def _send(self, result: Conformed) -> None:
         """Queue what a slice became, and let go of it: the producer has its own copy."""
@@ -206,7 +225,8 @@ def prepare(project: Project, name: str) -> Conformer:
         plans = [_plan(project, table, registry) for table in project.tables_of(name)]
     finally:
         registry.close()
-    return Conformer(plans, epoch=found.epoch, worker=name)
+    ages = {plan.raw: found.ages(plan.raw) for plan in plans}
+    return Conformer(plans, epoch=found.epoch, worker=name, ages=ages)
 
 
 def _plan(project: Project, table: str, registry: Registry) -> TablePlan:
@@ -232,7 +252,12 @@ def _handler(
 ) -> ConformHandler:
     outbox = Outbox(project.endpoints.kafka, topics.group(project.name, name), **{"delivery.timeout.ms": DELIVERY_MS})
     letters_to = topics.dead_letters(project.name, name)
-    return ConformHandler(conformer, outbox, health=health, letters_to=letters_to, stop=stop)
+    admin = KafkaAdmin(project.endpoints.kafka)
+
+    def confirm() -> None:
+        epoch.confirm(admin, project.name, conformer.epoch)
+
+    return ConformHandler(conformer, outbox, health=health, letters_to=letters_to, stop=stop, confirm=confirm)
 
 
 def _app(project: Project, name: str, handler: ConformHandler) -> ConformApp:

@@ -5,7 +5,7 @@ canonical JSON of the primary-key columns, in the order of the contract's ``"key
 
 boolean bool · int, long int · float, double float · string, json str (JSON text as the source wrote it) ·
 bytes bytes · decimal, numeric Decimal · date date · time-micros time · timestamp-micros datetime (UTC) ·
-local-timestamp-micros datetime (naive) · uuid UUID
+local-timestamp-micros datetime (naive) · uuid UUID · array list of values of its item's kind, None among them
 
 It opens no connection: ids come from the registry (tailrace.registry), files from the project.
 """
@@ -37,8 +37,10 @@ if TYPE_CHECKING:
 
 KINDS = {
     "boolean", "int", "long", "float", "double", "string", "bytes", "decimal", "numeric", "date", "time-micros",
-    "timestamp-micros", "local-timestamp-micros", "uuid", "json",
+    "timestamp-micros", "local-timestamp-micros", "uuid", "json", "array",
 }  # fmt: skip
+NO_ITEM = {"array", "json"}  # Avro's lists of lists are not Postgres's; JSON in an array is text
+NO_KEY = {"array"}
 _FRAME = struct.Struct(">bI")
 
 # Avro has no unbounded decimal; ours is a string whose logical type fastavro learns here (its documented hook).
@@ -47,13 +49,17 @@ fastavro.read.LOGICAL_READERS["string-numeric"] = lambda text, *_: Decimal(text)
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One column of a record: its kind (see the module's list), precision and scale where it is decimal."""
+    """One column of a record: its kind (see the module's list), precision and scale where it is decimal.
+
+    ``item`` describes the elements of an array, and is None for every other kind.
+    """
 
     name: str
     kind: str
     nullable: bool
     precision: int = 0
     scale: int = 0
+    item: Field | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +161,7 @@ PYTHON: dict[str, tuple[type, ...]] = {
     "boolean": (bool,), "int": (int,), "long": (int,), "float": (float,), "double": (float,), "string": (str,),
     "json": (str,), "bytes": (bytes,), "decimal": (Decimal,), "numeric": (Decimal,), "date": (date,),
     "time-micros": (time,), "timestamp-micros": (datetime,), "local-timestamp-micros": (datetime,), "uuid": (UUID, str),
+    "array": (list,),
 }  # fmt: skip
 
 
@@ -181,7 +188,13 @@ def _unscaled(field: Field) -> Callable[[Decimal], bytes]:
 
 
 def _wire(field: Field) -> Callable[[Any], Any] | None:
+    if field.item is not None:
+        return _listed(_wire(field.item))
     return _unscaled(field) if field.kind == "decimal" else _WIRES.get(field.kind)
+
+
+def _listed(wire: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
+    return wire and (lambda values: [None if value is None else wire(value) for value in values])
 
 
 def _clock(value: time) -> int:
@@ -200,6 +213,8 @@ def _plain(shape: Any) -> Any:
     """Return an Avro type without its logical type."""
     if isinstance(shape, list):
         return [_plain(branch) for branch in shape]
+    if isinstance(shape, dict) and shape["type"] == "array":
+        return {"type": "array", "items": _plain(shape["items"])}
     return shape["type"] if isinstance(shape, dict) else shape
 
 
@@ -263,6 +278,9 @@ def build(name: str, schema: Any, *, where: str) -> Contract:
             detail=f'"key" is {key!r}; it must list fields of the record.',
             hint='Add "key": ["id"] beside "fields": the primary-key columns of the table, in order.',
         )
+    odd = [field.name for field in fields if field.name in key and field.kind in NO_KEY]
+    if odd:
+        raise ProjectError(f"The contract {where} has a key that no store can hold.", detail=f"{odd[0]} is an array.")
     return Contract(name=name, schema=schema, fields=fields, key=tuple(key))
 
 
@@ -272,10 +290,11 @@ def _field(entry: Mapping[str, Any], where: str) -> Field:
     shape = types[0] if len(types) == 1 else {"type": "union"}
     detail = {"type": shape} if isinstance(shape, str) else shape
     kind = str(detail.get("logicalType") or detail["type"])
-    if kind not in KINDS:
+    item = _field({"name": entry["name"], "type": detail["items"]}, where) if kind == "array" else None
+    if kind not in KINDS or (item is not None and item.kind in NO_ITEM):
         raise ProjectError(
             f"The contract {where} uses a type that is not supported: field {entry['name']}.",
-            detail=f"{kind} is none of {', '.join(sorted(KINDS))}.",
+            detail=f"{item.kind} cannot be in an array." if item else f"{kind} is none of {', '.join(sorted(KINDS))}.",
         )
     return Field(
         name=entry["name"],
@@ -283,4 +302,5 @@ def _field(entry: Mapping[str, Any], where: str) -> Field:
         nullable="null" in branches,
         precision=int(detail.get("precision", 0)),
         scale=int(detail.get("scale", 0)),
+        item=item,
     )

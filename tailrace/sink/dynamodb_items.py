@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tailrace.change import Change
-    from tailrace.contract import Contract
+    from tailrace.contract import Contract, Field
 
     Attribute = Mapping[str, Any]
     Record = Mapping[str, Any]
@@ -49,7 +49,7 @@ class Renderer:
 
     def __init__(self, target: DynamoDBTable, contract: Contract) -> None:
         self._target, self._contract = target, contract
-        self._columns = [(field.name, ATTRIBUTES[field.kind]) for field in contract.fields]
+        self._columns = [(field.name, attribute_of(field)) for field in contract.fields]
         self._pk, self._sk = template(target.pk), template(target.sk)
         self._indexes = [(index, template(index.pk), template(index.sk)) for index in target.indexes]
         own = {"pk", "sk", VERSION_ATTRIBUTE, RECORD_ATTRIBUTE, DELETED_ATTRIBUTE, TTL_ATTRIBUTE}
@@ -257,23 +257,22 @@ def seconds(value: date) -> int:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
+def attribute_of(field: Field) -> Callable[[Any], Attribute]:
+    """Return what turns a value of a field into its attribute; an array is a list, a null inside it NULL."""
+    if field.item is None:
+        return ATTRIBUTES[field.kind]
+    element = ATTRIBUTES[field.item.kind]
+    return lambda values: {"L": [NULL if value is None else element(value) for value in values]}
+
+
 ATTRIBUTES: dict[str, Callable[[Any], Attribute]] = {
-    "boolean": lambda value: {"BOOL": value},
-    "int": lambda value: {"N": str(value)},
-    "long": lambda value: {"N": str(value)},
-    "float": number,
-    "double": number,
-    "decimal": number,
-    "numeric": number,
-    "string": lambda value: {"S": value},
-    "json": document,
-    "bytes": lambda value: {"B": value},
-    "date": lambda value: {"S": value.isoformat()},
-    "time-micros": lambda value: {"S": value.isoformat()},
+    "boolean": lambda value: {"BOOL": value}, "int": lambda value: {"N": str(value)},
+    "long": lambda value: {"N": str(value)}, "float": number, "double": number, "decimal": number, "numeric": number,
+    "string": lambda value: {"S": value}, "json": document, "bytes": lambda value: {"B": value},
+    "date": lambda value: {"S": value.isoformat()}, "time-micros": lambda value: {"S": value.isoformat()},
     "timestamp-micros": lambda value: {"S": instant(value)},
-    "local-timestamp-micros": lambda value: {"S": instant(value)},
-    "uuid": lambda value: {"S": str(value)},
-}
+    "local-timestamp-micros": lambda value: {"S": instant(value)}, "uuid": lambda value: {"S": str(value)},
+}  # fmt: skip
 
 
 # Sizes, by the rules in DynamoDB's documentation of item sizes

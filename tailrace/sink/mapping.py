@@ -63,7 +63,12 @@ def fields(target: SearchIndex, contract: Contract) -> tuple[Field, ...]:
 
 
 def field_mapping(field: Field, *, text: bool = False) -> dict[str, Any]:
-    """Return the mapping of one field; ``text`` makes it searchable by words, exact under ``.keyword``."""
+    """Return the mapping of one field; ``text`` makes it searchable by words, exact under ``.keyword``.
+
+    An array is a field like its elements: OpenSearch has no other.
+    """
+    if field.item is not None:
+        return field_mapping(field.item, text=text)
     if field.kind == "decimal" and field.precision <= EXACT_IN_DOUBLE:
         return {"type": "scaled_float", "scaling_factor": 10**field.scale}
     if field.kind in MAPPING:
@@ -94,7 +99,7 @@ class Renderer:
     """Documents of one target, as JSON bytes on one line."""
 
     def __init__(self, target: SearchIndex, contract: Contract) -> None:
-        self._renders = tuple((field.name, RENDER.get(field.kind)) for field in fields(target, contract))
+        self._renders = tuple((field.name, render_of(field)) for field in fields(target, contract))
 
     def document(self, value: Mapping[str, Any]) -> bytes:
         """Return the document of a record, or raise Rejected naming the field that does not fit."""
@@ -167,6 +172,14 @@ def _object(text: str) -> orjson.Fragment:
     if not text.lstrip(" \t\r\n").startswith("{"):
         raise _Unfit("JSON that is not an object")
     return orjson.Fragment(text.replace("\n", " ").replace("\r", " "))
+
+
+def render_of(field: Field) -> Callable[[Any], Any] | None:
+    """Return what a field's values travel as, None where orjson shows them as they are."""
+    if field.item is None:
+        return RENDER.get(field.kind)
+    element = RENDER.get(field.item.kind)
+    return element and (lambda values: [None if value is None else element(value) for value in values])
 
 
 # By kind; kinds that are missing here travel as orjson shows them.

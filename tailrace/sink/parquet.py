@@ -46,6 +46,8 @@ ARROW = {
 
 def arrow_type(field: Field) -> pa.DataType:
     """Return the Arrow type that holds every value of a field exactly."""
+    if field.item is not None:
+        return pa.list_(arrow_type(field.item))
     if field.kind != "decimal":
         return ARROW[field.kind]
     if field.precision <= DECIMAL128_DIGITS:
@@ -119,14 +121,19 @@ def _row(contract: Contract, change: Change) -> Mapping[str, Any]:
 
 
 def _column(field: Field, values: list[Any]) -> pa.Array:
-    """Return one column; ValueError for a type that Arrow would narrow silently (1.5 to 1, an instant to a day)."""
+    """Return one column, its values as Arrow takes them."""
+    return pa.array(_given(field, values), arrow_type(field))
+
+
+def _given(field: Field, values: list[Any]) -> list[Any]:
+    """Return values for Arrow; ValueError for a type that it would narrow silently (1.5 to 1, an instant to a day)."""
     for kind in set(map(type, values)) - {NoneType}:
         if not issubclass(kind, PYTHON[field.kind]) or (field.kind, kind) in NARROWED:
             raise ValueError("a value of another type")
+    if field.item is not None:
+        return [None if value is None else _given(field.item, value) for value in values]
     read = _reader(field)
-    if read is not None:
-        values = [None if value is None else read(value) for value in values]
-    return pa.array(values, arrow_type(field))
+    return values if read is None else [None if value is None else read(value) for value in values]
 
 
 def _build(contract: Contract, changes: Sequence[Change]) -> pa.Table:

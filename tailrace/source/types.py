@@ -1,18 +1,23 @@
-"""Postgres types and the kinds of a contract: one table, used by ``schema derive`` and by ``check``.
+"""Postgres types and the kinds of a contract: one table, used by ``schema derive``, ``check`` and docs/types.md.
 
-A kind is the Avro type or logical type of ``tailrace.contract.KINDS``. Types that are not here (arrays, intervals,
-composites, geometry) cannot be in a contract: ``check`` says so, ``derive`` leaves the column out.
+A kind is the Avro type or logical type of ``tailrace.contract.KINDS``. A type that is not in ``FITS`` cannot be in a
+contract, because Debezium does not send it whole (``REFUSED`` says why): ``check`` says so, ``derive`` leaves the
+column out. An array of a type is one of the kind ``array``, if the type is in ``ITEMS``.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from tailrace.contract import NO_ITEM
 
 if TYPE_CHECKING:
     from tailrace.contract import Field
     from tailrace.source.catalogue import Column
 
-# Base type -> the kinds that hold it without loss; the first is what ``derive`` writes.
+# Base type -> the kinds that hold it without loss; the first is what ``derive`` writes. Dates and times fit string as
+# Postgres's own text: only that holds infinity, BC, the years past 9999 and 24:00:00.
 FITS: dict[str, tuple[str, ...]] = {
     "bool": ("boolean",),
     "int2": ("int", "long", "numeric", "double"),
@@ -25,20 +30,42 @@ FITS: dict[str, tuple[str, ...]] = {
     "money": ("decimal", "numeric"),
     "bit": ("string",),
     "bytea": ("bytes",),
-    "date": ("date",),
-    "time": ("time-micros",),
-    "timestamp": ("local-timestamp-micros",),
-    "timestamptz": ("timestamp-micros",),
+    "date": ("date", "string"),
+    "time": ("time-micros", "string"),
+    "timestamp": ("local-timestamp-micros", "string"),
+    "timestamptz": ("timestamp-micros", "string"),
+    "interval": ("string",),
     "uuid": ("uuid",),
     "json": ("json", "string"),
     "jsonb": ("json", "string"),
     "hstore": ("json", "string"),
+    "vector": ("array",),
     **dict.fromkeys(
         ("text", "varchar", "bpchar", "char", "name", "citext", "xml", "inet", "cidr", "macaddr", "macaddr8", "ltree",
          "timetz", "tsvector", "tsrange", "tstzrange", "daterange", "int4range", "int8range", "numrange"),
         ("string",),
     ),
 }  # fmt: skip
+VECTORS = {"vector": "float"}  # types of pgvector that are lists of one kind
+# Elements of the arrays that Debezium sends whole, enums beside them.
+ITEMS = frozenset((
+    "bool", "int2", "int4", "int8", "oid", "float4", "float8", "numeric", "text", "varchar", "bpchar", "citext", "date",
+    "time", "timetz", "timestamp", "timestamptz", "uuid", "json", "jsonb", "bytea", "inet", "cidr", "macaddr",
+    "macaddr8", "tsrange", "tstzrange", "daterange", "int4range", "int8range", "numrange",
+))  # fmt: skip
+_OMITTED = "the connector leaves the column out"
+# By base type, or by the sort of type where it is the user's own.
+REFUSED: dict[str, str] = {
+    "varbit": "the connector sends its bits without saying how many there are",
+    **dict.fromkeys(("pg_lsn", "tsquery", "jsonpath", "xid", "xid8", "tid"), _OMITTED),
+    **dict.fromkeys(("box", "circle", "line", "lseg", "path", "polygon", "point", "halfvec", "sparsevec"),
+                    "the connector sends a structure that no kind holds; a generated text column would do"),
+}  # fmt: skip
+REFUSED_SORTS = {
+    "c": f"it is a composite type: {_OMITTED}",
+    "m": f"it is a multirange: {_OMITTED}",
+    "r": f"it is a range type of your own: {_OMITTED}",
+}
 # Array elements whose unchanged TOAST value still shows a placeholder; every other array arrives as a bare NULL.
 _PLACEHOLDER_ARRAYS = {
     "_text", "_varchar", "_bpchar", "_json", "_jsonb", "_bytea", "_int4", "_int8", "_date", "_uuid", "_citext",
@@ -65,10 +92,26 @@ def numeric_modifier(column: Column) -> tuple[int, int] | None:
     return max(precision, scale), scale
 
 
+def element(column: Column) -> Column:
+    """Return what the elements of an array column are, as a column."""
+    return replace(column, type=column.item, item="", enum=column.sort == "e", nullable=True)
+
+
+def item_kinds(column: Column) -> tuple[str, ...]:
+    """Return the kinds that hold every element of an array column; none for other columns, or when not supported."""
+    if column.type in VECTORS:
+        return (VECTORS[column.type], "double")
+    if not column.item or not (column.sort == "e" or column.item in ITEMS):
+        return ()
+    return tuple(kind for kind in kinds(element(column)) if kind not in NO_ITEM)
+
+
 def kinds(column: Column) -> tuple[str, ...]:
     """Return the kinds that hold every value of a column, best first; none when the type is not supported."""
     if column.enum:
         return ("string",)
+    if column.item:
+        return ("array",) if item_kinds(column) else ()
     if column.type == "bit" and column.modifier == 1:
         return ("boolean",)
     found = FITS.get(column.type, ())
@@ -77,12 +120,24 @@ def kinds(column: Column) -> tuple[str, ...]:
     return found
 
 
+def why_not(column: Column) -> str:
+    """Say why a column of no kind cannot be in a contract."""
+    if column.item:
+        return "arrays of this type are not sent whole"
+    return REFUSED.get(column.type) or REFUSED_SORTS.get(column.sort, _OMITTED)
+
+
 def avro(column: Column) -> Any:
     """Return the Avro type of a column as ``derive`` writes it (null not included), or None when unsupported."""
     found = kinds(column)
     if not found:
         return None
-    kind = found[0]
+    if found[0] == "array":
+        return {"type": "array", "items": ["null", _shape(element(column), item_kinds(column)[0])]}
+    return _shape(column, found[0])
+
+
+def _shape(column: Column, kind: str) -> Any:
     if kind in PRIMITIVE:
         return kind
     shape: dict[str, Any] = {"type": BASES[kind], "logicalType": kind}
@@ -96,9 +151,24 @@ def misfit(column: Column, field: Field) -> str:
     """Say why a contract's field does not hold every value of a column; empty when it does."""
     fitting = kinds(column)
     if not fitting:
-        return f"{column.shown} is not supported"
+        return f"{column.shown} is not supported: {why_not(column)}"
     if field.kind not in fitting:
         return f"{column.shown} does not fit {field.kind}; it fits {' or '.join(fitting)}"
+    if field.item is not None:
+        return _item_misfit(column, field.item)
+    return _too_narrow(column, field)
+
+
+def _item_misfit(column: Column, item: Field) -> str:
+    fitting = item_kinds(column)
+    if item.kind not in fitting:
+        return f"{column.shown} does not fit an array of {item.kind}; its elements fit {' or '.join(fitting)}"
+    if not item.nullable:
+        return f"{column.shown} may have NULLs inside, which the contract forbids"
+    return _too_narrow(element(column), item)
+
+
+def _too_narrow(column: Column, field: Field) -> str:
     bounds = numeric_modifier(column)
     if field.kind == "decimal" and bounds:
         whole, scale = bounds[0] - bounds[1], bounds[1]
@@ -116,5 +186,5 @@ def toastable(column: Column) -> bool:
 
 def bare_null(column: Column) -> bool:
     """Say whether an unchanged TOAST value of this column arrives as a NULL like any other (with decimals as text)."""
-    array = column.type.startswith("_")
+    array = bool(column.item) or column.type.startswith("_")
     return (array and column.type not in _PLACEHOLDER_ARRAYS) or column.type in _BARE_NULL

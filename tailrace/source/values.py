@@ -1,18 +1,22 @@
 """Debezium's column values as Python values, one converter per semantic type (TRAPS: a value is exact or refused).
 
 ``converter`` takes a column's Connect schema, ``of_kind`` a contract's kind where messages carry no schema. Both return
-None where JSON already gives the Python value. NULL never reaches a converter. A value that Python cannot hold exactly
-(infinity dates, 24:00:00, nanoseconds that are no whole microsecond) raises ValueError or OverflowError.
-Types without a Python value here stay what JSON gives: intervals, timetz, ranges, geometry, hstore maps.
+None where JSON already gives the Python value. NULL never reaches a converter. A date or time that Python cannot hold
+(infinity, BC, year 10000, 24:00:00) becomes its Postgres text, which a contract takes as string only; what is exact in
+no form (nanoseconds that are no whole microsecond) raises ValueError. Text that has several spellings is given the one
+that Postgres would choose: intervals, hstore as jsonb writes it. What is not here stays what JSON gives.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
+
+from tailrace.source import moments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,43 +31,51 @@ _DAY_US = 86_400_000_000
 _LONGEST_UTC = len("2026-01-02T03:04:05.123456Z")
 
 
-def day(days: int) -> date:
-    """Return the date that lies ``days`` after 1970-01-01."""
-    return date.fromordinal(_DAY_ZERO + days)
+def day(days: int) -> date | str:
+    """Return the date that lies ``days`` after 1970-01-01; text where Python has no such year."""
+    try:
+        return date.fromordinal(_DAY_ZERO + days)
+    except (ValueError, OverflowError):
+        return moments.of_days(days)
 
 
-def clock(microseconds: int) -> time:
-    """Return the time of day; 24:00:00, which Postgres knows and Python does not, is refused."""
+def clock(microseconds: int) -> time | str:
+    """Return the time of day; as text 24:00:00, which Postgres knows and Python does not."""
     if not 0 <= microseconds < _DAY_US:
+        if microseconds == _DAY_US:
+            return moments.of_clock(microseconds)
         raise ValueError("not a time of day")
     seconds, fraction = divmod(microseconds, 1_000_000)
     minutes, second = divmod(seconds, 60)
     return time(minutes // 60, minutes % 60, second, fraction)
 
 
-def clock_ms(milliseconds: int) -> time:
+def clock_ms(milliseconds: int) -> time | str:
     """Return the time of day given in milliseconds."""
     return clock(milliseconds * 1000)
 
 
-def clock_ns(nanoseconds: int) -> time:
+def clock_ns(nanoseconds: int) -> time | str:
     """Return the time of day given in nanoseconds."""
     return clock(_whole_us(nanoseconds))
 
 
-def local(microseconds: int) -> datetime:
-    """Return the naive datetime that lies so far after 1970; infinity is refused."""
+def local(microseconds: int) -> datetime | str:
+    """Return the naive datetime that lies so far after 1970; text where Python has no such year."""
     if type(microseconds) is not int:  # JSON integers past 64 bits arrive as floats, digits lost
         raise ValueError("not a whole number")
-    return _EPOCH + timedelta(microseconds=microseconds)
+    try:
+        return _EPOCH + timedelta(microseconds=microseconds)
+    except OverflowError:
+        return moments.of_microseconds(microseconds)
 
 
-def local_ms(milliseconds: int) -> datetime:
+def local_ms(milliseconds: int) -> datetime | str:
     """Return the naive datetime given in milliseconds."""
     return local(milliseconds * 1000)
 
 
-def local_ns(nanoseconds: int) -> datetime:
+def local_ns(nanoseconds: int) -> datetime | str:
     """Return the naive datetime given in nanoseconds."""
     return local(_whole_us(nanoseconds))
 
@@ -75,8 +87,10 @@ def _whole_us(nanoseconds: int) -> int:
     return microseconds
 
 
-def instant(text: str) -> datetime:
-    """Return the UTC datetime of ISO text with a zone; infinity, years past 9999 and a missing zone are refused."""
+def instant(text: str) -> datetime | str:
+    """Return the UTC datetime of ISO text with a zone; text where Python has no such year; no zone is refused."""
+    if not text[0].isdigit() or text.startswith("0000"):
+        return moments.of_instant(text)
     if len(text) > _LONGEST_UTC and text[_LONGEST_UTC - 1 : -1].strip("0"):
         raise ValueError("finer than a microsecond, or not in UTC")
     found = datetime.fromisoformat(text)
@@ -108,6 +122,12 @@ def variable_scale(value: Mapping[str, Any]) -> Decimal:
     return unscaled(value["value"], value["scale"])
 
 
+def hstore(text: str) -> str:
+    """Return the JSON text of an hstore as Postgres's jsonb writes it: one spelling for equal values."""
+    pairs = sorted(json.loads(text).items(), key=lambda pair: (len(pair[0].encode()), pair[0].encode()))
+    return json.dumps(dict(pairs), ensure_ascii=False)
+
+
 def bits(length: int) -> Convert:
     """Return the converter of bit(n): little-endian bytes to the text that Postgres shows, ``length`` digits."""
 
@@ -124,6 +144,7 @@ BY_NAME: dict[str, Convert] = {
     "io.debezium.time.Timestamp": local_ms, "org.apache.kafka.connect.data.Timestamp": local_ms,
     "io.debezium.time.MicroTimestamp": local, "io.debezium.time.NanoTimestamp": local_ns,
     "io.debezium.time.ZonedTimestamp": instant, "io.debezium.data.Uuid": UUID,
+    "io.debezium.time.Interval": moments.of_interval,
     "io.debezium.data.VariableScaleDecimal": variable_scale,
 }  # fmt: skip
 BY_TYPE: dict[str, Convert] = {"bytes": binary, "float": floating, "double": floating}
@@ -144,14 +165,18 @@ def converter(schema: Mapping[str, Any]) -> Convert | None:
         return lambda text: unscaled(text, scale)
     if name == "io.debezium.data.Bits":
         return bits(int(parameters.get("length", 1)))
-    if kind == "string" and name is None and str(parameters.get(SOURCE_TYPE, "")).upper() in NUMERIC:
+    source = str(parameters.get(SOURCE_TYPE, "")).upper()
+    if kind == "string" and name is None and source in NUMERIC:
         return Decimal
-    return _listed(schema) if kind == "array" else BY_TYPE.get(kind)
+    if source == "HSTORE" and kind == "string":
+        return hstore
+    return _listed(schema, source) if kind == "array" else BY_TYPE.get(kind)
 
 
-def _listed(schema: Mapping[str, Any]) -> Convert | None:
-    """Return the converter of an array, element by element."""
-    item = converter(schema["items"])
+def _listed(schema: Mapping[str, Any], source: str) -> Convert | None:
+    """Return the converter of an array, element by element; only the array itself names its source type, as _X."""
+    parameters = {SOURCE_TYPE: source.removeprefix("_"), **(schema["items"].get("parameters") or {})}
+    item = converter({**schema["items"], "parameters": parameters})
     if item is None:
         return None
 

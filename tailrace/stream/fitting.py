@@ -1,7 +1,8 @@
 """Fitting: what a row or a user's record becomes under a contract, or Rejected naming the field.
 
 A value is taken as it is, changed only where nothing is lost (an int for a decimal, text of a number for a decimal or
-numeric, text of a UUID), or refused. Nothing is rounded, truncated, parsed from free text or given a time zone.
+numeric, text of a UUID, a date or time as Postgres's own text for a string), or refused. Nothing is rounded,
+truncated, parsed from free text or given a time zone.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import orjson
 
 from tailrace.contract import exactly
 from tailrace.errors import Rejected
+from tailrace.source import moments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -119,11 +121,32 @@ def _checks(field: Field) -> Fit:
         return _integer(63)
     if field.kind == "decimal":
         return _decimal(field.precision, field.scale)
+    if field.item is not None:
+        return _array(field.item)
     return _CHECKS.get(field.kind, _nothing)
 
 
 def _nothing(_value: Any) -> Any:
     return None
+
+
+def _array(item: Field) -> Fit:
+    exact, check = _EXACT.get(item.kind), _checks(item)
+
+    def element(value: Any) -> Any:
+        if value is None:
+            if not item.nullable:
+                raise _Misfit("has a null inside but the contract forbids it")
+            return None
+        fitted = value if type(value) is exact else check(value)
+        if fitted is None:
+            raise _Misfit(f"has {type(value).__name__} inside where {item.kind} is expected")
+        return fitted
+
+    def fit(value: Any) -> list[Any] | None:
+        return [element(entry) for entry in value] if isinstance(value, list) else None
+
+    return fit
 
 
 def _integer(bits: int) -> Fit:
@@ -219,6 +242,6 @@ def _naive(value: Any) -> datetime | None:
 
 
 _CHECKS: dict[str, Fit] = {
-    "numeric": _number, "uuid": _uuid, "double": _double, "float": _single, "timestamp-micros": _aware,
-    "local-timestamp-micros": _naive,
+    "string": moments.shown, "numeric": _number, "uuid": _uuid, "double": _double, "float": _single,
+    "timestamp-micros": _aware, "local-timestamp-micros": _naive,
 }  # fmt: skip

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tailrace import contract
 from tailrace.change import Provenance
-from tailrace.errors import Rejected
+from tailrace.errors import ProjectError, Rejected
 from tailrace.stream.conform import Conformer, TablePlan
 from tailrace.stream.fitting import Fitting
 from tests.raw import READING_SCHEMA, message, payload, reading
@@ -41,15 +41,21 @@ FIELDS: dict[str, tuple[Any, st.SearchStrategy[Any]]] = {
     "uuid": ({"type": "string", "logicalType": "uuid"}, st.uuids()),
     "json": ({"type": "string", "logicalType": "json"}, ANY_TEXT),
 }
+LISTS = {
+    f"{name}_list": ({"type": "array", "items": ["null", kind]}, st.lists(st.none() | values, max_size=3))
+    for name, (kind, values) in FIELDS.items()
+    if name != "json"
+}
 EVERY = contract.build(
     "every",
     {
         "type": "record", "name": "Every", "key": list(FIELDS),
-        "fields": [{"name": name, "type": kind} for name, (kind, _) in FIELDS.items()],
+        "fields": [{"name": name, "type": kind} for name, (kind, _) in (FIELDS | LISTS).items()],
     },
     where="every",
 )  # fmt: skip
-ROWS = st.fixed_dictionaries({name: values for name, (_, values) in FIELDS.items()})
+ROWS = st.fixed_dictionaries({name: values for name, (_, values) in (FIELDS | LISTS).items()})
+KEYS = st.fixed_dictionaries({name: values for name, (_, values) in FIELDS.items()})
 
 
 @dataclass
@@ -91,9 +97,28 @@ def test_a_decimal_is_held_with_every_digit_or_refused(number: Decimal, scale: i
         assert prices.decode(prices.encode(row, 7)) == row
 
 
-@given(ROWS.filter(lambda row: abs(row["real"]) < float("inf")))
+@given(KEYS.filter(lambda row: abs(row["real"]) < float("inf")))
 def test_a_key_comes_back_from_its_json(row: dict[str, Any]) -> None:
     assert EVERY.decode_key(EVERY.encode_key(row)) == row
+
+
+def test_an_array_is_no_key_and_holds_neither_arrays_nor_json() -> None:
+    listed: Any = {"type": "array", "items": ["null", "int"]}
+    for items, key in ((listed, "id"), ({"type": "string", "logicalType": "json"}, "id"), ("int", "many")):
+        fields = [{"name": "id", "type": "int"}, {"name": "many", "type": {"type": "array", "items": items}}]
+        with pytest.raises(ProjectError):
+            contract.build("r", {"type": "record", "name": "R", "key": [key], "fields": fields}, where="r.avsc")
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [([1, "x"], "str inside"), ([[1]], "list inside"), ([2**31], "32 bits"), ([1, None], "null inside"), (7, "is int")],
+)
+def test_an_array_with_one_element_that_does_not_fit_is_refused_whole(values: Any, reason: str) -> None:
+    fields = [{"name": "id", "type": "int"}, {"name": "many", "type": {"type": "array", "items": "int"}}]
+    made = contract.build("r", {"type": "record", "name": "R", "key": ["id"], "fields": fields}, where="r.avsc")
+    with pytest.raises(Rejected, match=reason):
+        Fitting(made).record({"id": 1, "many": values}, ())
 
 
 @given(st.integers(-(2**63), 2**63 - 1))

@@ -109,20 +109,43 @@ def test_an_array_is_converted_element_by_element(values: list[date | None]) -> 
 @pytest.mark.parametrize(
     ("kind", "semantic", "value"),
     [
-        ("string", "time.ZonedTimestamp", "infinity"),
         ("string", "time.ZonedTimestamp", "2026-01-02T03:04:05.1234567Z"),
-        ("int64", "time.MicroTimestamp", 9223372036825200000),
-        ("int64", "time.MicroTime", 86_400_000_000),
+        ("int64", "time.MicroTime", 86_400_000_001),
+        ("string", "time.Interval", "1 day"),
         ("int64", "time.NanoTimestamp", 1),
         ("int64", "time.NanoTimestamp", 10**20),
         ("int64", "time.MicroTimestamp", 1.5),
-        ("int32", "time.Date", 2147483647),
         ("string", "data.Uuid", "no uuid"),
     ],
 )
 def test_what_python_cannot_hold_exactly_is_refused(kind: str, semantic: str, value: Any) -> None:
     with pytest.raises(Rejected, match="column x"):
         read(value, column("x", kind, semantic=JAVA + semantic))
+
+
+@pytest.mark.parametrize(
+    ("kind", "semantic", "value", "text"),
+    [
+        ("string", "time.ZonedTimestamp", "-infinity", "-infinity"),
+        ("string", "time.ZonedTimestamp", "+12026-01-02T03:04:05.100000Z", "12026-01-02 03:04:05.1+00"),
+        ("string", "time.ZonedTimestamp", "-0043-03-15T12:00:00Z", "0044-03-15 12:00:00+00 BC"),
+        ("string", "time.ZonedTimestamp", "0000-12-31T12:00:00Z", "0001-12-31 12:00:00+00 BC"),
+        ("int64", "time.MicroTimestamp", 9223372036825200000, "infinity"),
+        ("int64", "time.MicroTimestamp", -62135596800000001, "0001-12-31 23:59:59.999999 BC"),
+        ("int64", "time.MicroTime", 86_400_000_000, "24:00:00"),
+        ("int32", "time.Date", 2147483647, "infinity"),
+        ("int32", "time.Date", 2932897, "10000-01-01"),
+        ("string", "time.Interval", "P1Y-2M0DT4H0M-0.500000S", "P1Y-2MT4H-0.5S"),
+        ("string", "time.Interval", "P0Y0M0DT0H0M0S", "PT0S"),
+    ],
+)
+def test_what_python_cannot_hold_is_the_text_of_postgres(kind: str, semantic: str, value: Any, text: str) -> None:
+    assert read(value, column("x", kind, semantic=JAVA + semantic)) == text
+
+
+def test_an_hstore_is_json_with_its_keys_in_the_order_of_jsonb() -> None:
+    described = column("x", "string", semantic=f"{JAVA}data.Json", postgres="HSTORE")
+    assert read('{"bb":"1","é":null,"a":"\\u0001"}', described) == '{"a": "\\u0001", "bb": "1", "é": null}'
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,9 @@ def avro(kind: str) -> Any:
     return {"type": LOGICAL[kind], "logicalType": kind} if kind in LOGICAL else kind
 
 
-KINDS = tuple(sorted((contract.KINDS - {"decimal"}) | set(DECIMALS)))
+KINDS = tuple(sorted((contract.KINDS - {"decimal", "array"}) | set(DECIMALS)))
+LISTED = tuple(kind for kind in KINDS if kind not in contract.NO_ITEM)
+LIST = "_list"
 EVERY = contract.build(
     "every",
     {
@@ -47,6 +49,10 @@ EVERY = contract.build(
         "fields": [
             {"name": "id", "type": "long"},
             *({"name": kind.replace("-", "_"), "type": ["null", avro(kind)], "default": None} for kind in KINDS),
+            *(
+                {"name": kind.replace("-", "_") + LIST, "type": {"type": "array", "items": ["null", avro(kind)]}}
+                for kind in LISTED
+            ),
         ],
     },
     where="test",
@@ -79,7 +85,11 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     **{name: decimals(*shape) for name, shape in DECIMALS.items()},
 }
 RECORDS = st.fixed_dictionaries(
-    {"id": VALUES["long"], **{kind.replace("-", "_"): st.none() | VALUES[kind] for kind in KINDS}}
+    {
+        "id": VALUES["long"],
+        **{kind.replace("-", "_"): st.none() | VALUES[kind] for kind in KINDS},
+        **{kind.replace("-", "_") + LIST: st.lists(st.none() | VALUES[kind], max_size=3) for kind in LISTED},
+    }
 )
 
 
@@ -91,11 +101,15 @@ def change(value: dict[str, Any] | None, offset: int) -> Change:
 
 def same(left: Any, right: Any) -> bool:
     """Say whether two values are equal to the last digit: 1.0 and 1.00 are not, -0.0 and 0.0 neither."""
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(same, left, right))
     return type(left) is type(right) and str(left) == str(right)
 
 
 def from_lake(name: str, value: Any) -> Any:
     """Read a Parquet value as the contract says."""
+    if isinstance(value, list):
+        return [from_lake(name.removesuffix(LIST), entry) for entry in value]
     readers: dict[str, Callable[[Any], Any]] = {
         "numeric": Decimal, "endless": Decimal, "uuid": UUID, "timestamp_micros": lambda at: at.astimezone(UTC),
     }  # fmt: skip
@@ -104,6 +118,8 @@ def from_lake(name: str, value: Any) -> Any:
 
 def from_search(name: str, value: Any) -> Any:
     """Read a document's value as the contract says."""
+    if isinstance(value, list):
+        return [from_search(name.removesuffix(LIST), entry) for entry in value]
     readers: dict[str, Callable[[Any], Any]] = {
         **dict.fromkeys([*DECIMALS, "numeric"], Decimal), "uuid": UUID, "bytes": base64.b64decode,
         "date": date.fromisoformat, "time_micros": time.fromisoformat, "timestamp_micros": datetime.fromisoformat,
@@ -116,6 +132,8 @@ def comparable(name: str, value: Any) -> Any:
     """Compare JSON by what it says, numbers by their digits, not by 0E-20 against 0.00000000000000000000."""
     if value is None:
         return None
+    if isinstance(value, list):
+        return [comparable(name.removesuffix(LIST), entry) for entry in value]
     if name == "json" and isinstance(value, str):
         return json.loads(value)
     return format(value, "f") if isinstance(value, Decimal) else value

@@ -84,7 +84,7 @@ def test_an_excluded_column_in_a_contract_is_an_error() -> None:
          "numeric(14,2) does not fit decimal(14,4)."),
         ("total", "double", "numeric(14,2) does not fit double; it fits decimal or numeric."),
         ("placed_at", {"type": "long", "logicalType": "local-timestamp-micros"},
-         "timestamp with time zone does not fit local-timestamp-micros; it fits timestamp-micros."),
+         "timestamp with time zone does not fit local-timestamp-micros; it fits timestamp-micros or string."),
     ],
 )  # fmt: skip
 def test_a_type_that_would_lose_something_is_an_error(name: str, type_: Any, detail: str) -> None:
@@ -268,3 +268,31 @@ def test_a_publication_for_all_tables_is_an_error_and_a_narrow_one_a_warning() -
 def test_errors_come_before_warnings() -> None:
     found = judge(shop(config={"heartbeat.interval.ms": "0"}), seen(replace(ORDERS, key=())))
     assert [finding.severity for finding in found] == ["error", "warning"]
+
+
+def test_an_array_in_a_contract_without_full_identity_would_turn_null_by_itself() -> None:
+    table = replace(column("marks", type="_bool", shown="boolean[]", storage="x", item="bool"), identity="DEFAULT")
+    fields = [*FIELDS, {"name": "marks", "type": ["null", {"type": "array", "items": ["null", "boolean"]}]}]
+    made = shop(orders=avsc(fields), sinks={})
+    assert judge(made, seen(table))[0].what == "public.orders: marks would turn NULL by themselves."
+    assert judge(made, seen(replace(table, identity="FULL"))) == []
+
+
+def test_an_array_as_part_of_a_key_is_an_error() -> None:
+    marks = {"name": "marks", "type": {"type": "array", "items": ["null", "long"]}}
+    table = column("marks", type="_int8", shown="bigint[]", nullable=False, item="int8")
+    keyed = {"stores": (DynamoDBTable("t", record="orders", pk="M#{marks}", sk="O#{id}"),)}
+    found = only(shop(orders=avsc([*FIELDS, marks]), sinks=keyed), seen(table))
+    assert found.what.endswith("the key is made of marks, which is an array, not one value.")
+
+
+def test_a_column_of_a_composite_type_is_a_warning_with_the_reason() -> None:
+    found = only(shop(), seen(column("home", type="address", shown="address", sort="c")))
+    assert (found.severity, "composite" in found.detail) == ("warning", True)
+
+
+def test_an_interval_that_the_connector_sends_as_a_number_is_an_error() -> None:
+    table = column("note", type="interval", shown="interval", storage="p")
+    made = shop(sinks={})
+    assert only(made, seen(table)).what == "public.orders: note is an interval, which the connector sends as a number."
+    assert judge(shop(config={"interval.handling.mode": "string"}, sinks={}), seen(table)) == []

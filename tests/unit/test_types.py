@@ -16,8 +16,8 @@ def numeric(precision: int, scale: int) -> Column:
 @pytest.mark.parametrize("type_", sorted(types.FITS))
 def test_every_type_of_the_table_derives_to_a_kind_that_a_contract_reads_and_that_fits(type_: str) -> None:
     column = Column("c", type_, type_)
-    schema = {"type": "record", "name": "R", "key": ["c"], "fields": [{"name": "c", "type": types.avro(column)}]}
-    (field,) = contract.build("r", schema, where="r.avsc").fields
+    fields = [{"name": "id", "type": "int"}, {"name": "c", "type": types.avro(column)}]
+    field = contract.build("r", {"type": "record", "name": "R", "key": ["id"], "fields": fields}, where="r").fields[1]
     assert field.kind == types.kinds(column)[0]
     assert types.misfit(column, field) == ""
 
@@ -46,9 +46,52 @@ def test_an_enum_is_text_and_one_bit_a_boolean() -> None:
     assert types.avro(Column("b", "bit", "bit(8)", modifier=8)) == "string"
 
 
-@pytest.mark.parametrize("type_", ["_text", "point", "interval", "varbit", "geometry"])
-def test_a_type_outside_the_table_is_not_supported(type_: str) -> None:
-    assert types.avro(Column("c", type_, type_)) is None
+@pytest.mark.parametrize("type_", sorted(types.ITEMS))
+def test_every_array_of_the_table_derives_to_a_contract_that_fits(type_: str) -> None:
+    column = Column("c", f"_{type_}", f"{type_}[]", item=type_)
+    fields = [{"name": "id", "type": "int"}, {"name": "c", "type": types.avro(column)}]
+    field = contract.build("r", {"type": "record", "name": "R", "key": ["id"], "fields": fields}, where="r").fields[1]
+    assert (field.kind, types.misfit(column, field)) == ("array", "")
+
+
+@pytest.mark.parametrize(
+    ("items", "reason"),
+    [
+        (["null", "int"], "its elements fit long or numeric"),
+        ("long", "may have NULLs inside"),
+        (["null", "long"], ""),
+    ],
+)
+def test_an_array_fits_by_its_elements(items: object, reason: str) -> None:
+    fields = [{"name": "id", "type": "int"}, {"name": "c", "type": {"type": "array", "items": items}}]
+    field = contract.build("r", {"type": "record", "name": "R", "key": ["id"], "fields": fields}, where="r").fields[1]
+    wrong = types.misfit(Column("c", "_int8", "bigint[]", item="int8"), field)
+    assert reason in wrong
+    assert bool(reason) == bool(wrong)
+
+
+@pytest.mark.parametrize("type_", [*sorted(types.REFUSED), "geometry", "something_new"])
+def test_a_type_outside_the_table_is_refused_with_a_reason(type_: str) -> None:
+    column = Column("c", type_, type_)
+    assert types.avro(column) is None
+    assert types.why_not(column)
+
+
+@pytest.mark.parametrize("item", ["point", "money", "hstore", "varbit", "interval"])
+def test_an_array_that_is_not_sent_whole_is_refused(item: str) -> None:
+    column = Column("c", f"_{item}", f"{item}[]", item=item)
+    assert types.avro(column) is None
+    assert types.why_not(column) == "arrays of this type are not sent whole"
+
+
+def test_composites_and_multiranges_are_refused_with_what_they_are() -> None:
+    assert "composite" in types.why_not(Column("c", "address", "address", sort="c"))
+    assert "multirange" in types.why_not(Column("c", "int4multirange", "int4multirange", sort="m"))
+
+
+def test_an_array_of_an_enum_is_an_array_of_text() -> None:
+    column = Column("c", "_mood", "mood[]", item="mood", sort="e")
+    assert types.avro(column) == {"type": "array", "items": ["null", "string"]}
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,9 @@ def _dynamodb(place: str, target: DynamoDBTable, contract: Contract) -> Iterator
     yield from _fields(place, named + ([target.ttl] if target.ttl else []), contract)
     for name in dict.fromkeys(target.key_fields):
         field = contract.by_name.get(name)
-        if field is not None and field.nullable:
+        if field is not None and field.kind == "array":
+            yield error(f"{place}: the key is made of {name}, which is an array, not one value.")
+        elif field is not None and field.nullable:
             yield warning(f"{place}: the key is made of {name}, which may be null.", "Such rows become dead letters.")
     for index in target.indexes:
         when = contract.by_name.get(index.when or "")
@@ -83,7 +85,7 @@ def _fields(place: str, named: Iterable[str], contract: Contract) -> Iterator[Fi
 def _texts(place: str, target: SearchIndex, contract: Contract) -> Iterator[Finding]:
     for name in target.text:
         field = contract.by_name.get(name)
-        if field is not None and field.kind not in TEXTS:
+        if field is not None and (field.item or field).kind not in TEXTS:
             yield error(f"{place}: {name} is {field.kind}; only text can be searched by words.")
 
 

@@ -6,7 +6,7 @@ import difflib
 import re
 from typing import TYPE_CHECKING
 
-from tailrace.connector import HEARTBEAT
+from tailrace.connector import OWN
 from tailrace.control.checks.finding import Finding, error, note, warning
 from tailrace.source import types
 from tailrace.source.catalogue import quote
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tailrace.project import Project
     from tailrace.source.catalogue import Catalogue, Column, Table
 
+INTERVALS = "interval.handling.mode"
 _SAFE = re.compile(r"[A-Za-z0-9_]+\.[A-Za-z0-9_-]+")
 
 
@@ -32,12 +33,13 @@ def check(project: Project, seen: Catalogue) -> Iterator[Finding]:
         yield from _key(table)
         yield from _unsent(project, table)
         yield from _unsupported(project, table)
+        yield from _intervals(project, table)
         yield from _foreign_keys(table)
 
 
 def absent(project: Project, name: str, names: tuple[str, ...]) -> Finding:
     """Say that a table does not exist, with the nearest name that does."""
-    known = [other for other in names if other != HEARTBEAT]
+    known = [other for other in names if other not in OWN]
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known[:10]) or 'no tables'}."
     place = f"connectors/{project.connector.name}.json"
@@ -115,8 +117,8 @@ def _unsent(project: Project, table: Table) -> Iterator[Finding]:
             "An update that leaves a long value unchanged sends NULL for a column that is NOT NULL.",
             sql=mend,
         )
-    lying = [column for column in bare if column.nullable]
-    if lying and table.name in project.functions:
+    lying = [column for column in bare if column.nullable and _wanted(project, table, column)]
+    if lying:
         yield error(
             f"{table.name}: {_list(lying)} would turn NULL by themselves.",
             "An update that leaves a long value unchanged sends NULL, which looks like any other NULL.",
@@ -131,14 +133,32 @@ def _unsent(project: Project, table: Table) -> Iterator[Finding]:
         )
 
 
+def _wanted(project: Project, table: Table, column: Column) -> bool:
+    """Say whether anything reads a column: a conform function, or the contract where there is none."""
+    contract = project.contracts.get(project.record_of(table.name))
+    return table.name in project.functions or (contract is not None and column.name in contract.by_name)
+
+
 def _unsupported(project: Project, table: Table) -> Iterator[Finding]:
     odd = [column for column in captured(project.connector, table) if not types.kinds(column)]
     for column in odd:
         yield warning(
             f"{table.name}: {column.name} is {column.shown}, which a contract cannot hold.",
-            "The column is left out of the record.",
-            hint="A conform function may make text of it.",
+            f"It is left out of the record: {types.why_not(column)}.",
+            hint="A generated text column beside it would be sent.",
         )
+
+
+def _intervals(project: Project, table: Table) -> Iterator[Finding]:
+    if project.connector.config.get(INTERVALS) == "string":
+        return
+    for column in captured(project.connector, table):
+        if column.type == "interval" and _wanted(project, table, column):
+            yield error(
+                f"{table.name}: {column.name} is an interval, which the connector sends as a number.",
+                "A number of microseconds forgets months and days.",
+                hint=f'Say "{INTERVALS}": "string" in connectors/{project.connector.name}.json.',
+            )
 
 
 def _foreign_keys(table: Table) -> Iterator[Finding]:

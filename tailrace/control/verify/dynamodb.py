@@ -30,6 +30,8 @@ from tailrace.targets import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from tailrace.contract import Field
+
 SEPARATOR = " / "
 BATCH = 100
 DIGITS, SMALLEST, LARGEST = 38, -130, 125  # significant digits, exponents of the first one
@@ -52,7 +54,7 @@ class DynamoDB:
         target = pair.target
         assert isinstance(target, DynamoDBTable)
         kinds = pair.contract.by_name
-        fields = {name: _attribute(kinds[name].kind, name, value) for name, value in record.items()}
+        fields = {name: _attribute(kinds[name], value) for name, value in record.items()}
         fields[RECORD_ATTRIBUTE] = "S:" + target.record
         fields[VERSION_ATTRIBUTE] = "N"
         pk, sk = _render(target.pk, record), _render(target.sk, record)
@@ -135,9 +137,15 @@ def tagged(value: Mapping[str, Any]) -> str:
     return kind if kind == "NULL" else f"{kind}:{content}"
 
 
-def _attribute(kind: str, name: str, value: Any) -> str:
+def _attribute(field: Field, value: Any) -> str:
     if value is None:
         return "NULL"
+    if field.item:
+        return "L:" + repr([_attribute(field.item, entry) for entry in value])
+    return _scalar(field.kind, field.name, value)
+
+
+def _scalar(kind: str, name: str, value: Any) -> str:
     if kind == "boolean":
         return f"BOOL:{value}"
     if kind in ("int", "long", "float", "double", "decimal", "numeric"):

@@ -62,10 +62,25 @@ def fit(field: Field, value: Any) -> Any:
         if field.nullable:
             return None
         raise Unfit(f"{field.name} is null but the contract forbids it")
-    fitted = FITTING[field.kind](field, value)
+    fitted = _array(field.item, value) if field.item else FITTING[field.kind](field, value)
     if fitted is None:
         raise Unfit(f"{field.name} is {type(value).__name__} where {field.kind} is expected")
     return fitted
+
+
+def _array(item: Field, value: Any) -> list[Any] | None:
+    return [fit(item, entry) for entry in value] if isinstance(value, list) else None
+
+
+def _string(_: Field, value: Any) -> str | None:
+    """Return text; dates and times as Postgres writes them, an instant in UTC."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, date | time):
+        return None
+    shown = value.isoformat(" ").removesuffix("+00:00") if isinstance(value, datetime) else value.isoformat()
+    shown = shown.rstrip("0") if "." in shown else shown
+    return shown + "+00" if isinstance(value, datetime) and value.tzinfo else shown
 
 
 def _only(kind: type) -> Callable[[Field, Any], Any]:
@@ -141,7 +156,7 @@ def _bytes(_: Field, value: Any) -> bytes | None:
 
 FITTING: dict[str, Callable[[Field, Any], Any]] = {
     "boolean": _only(bool), "int": _only(int), "long": _only(int), "float": _float, "double": _double,
-    "string": _only(str), "json": _only(str), "bytes": _bytes, "decimal": _decimal, "numeric": _numeric,
+    "string": _string, "json": _only(str), "bytes": _bytes, "decimal": _decimal, "numeric": _numeric,
     "date": _date, "time-micros": _only(time), "timestamp-micros": _instant, "local-timestamp-micros": _local,
     "uuid": _uuid,
 }  # fmt: skip

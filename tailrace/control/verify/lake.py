@@ -141,6 +141,8 @@ def _identity(pair: Pair, fields: Fields) -> str:
 
 def _rendered(field: Field, value: Any) -> Any:
     """Return what a row has to hold, in the form that ``_read`` gives."""
+    if field.item and value is not None:
+        return [_rendered(field.item, entry) for entry in value]
     if value is None or field.kind in ("boolean", "int", "long", "float", "double", "string", "json"):
         return value
     if field.kind in ("decimal", "numeric"):
@@ -151,6 +153,8 @@ def _rendered(field: Field, value: Any) -> Any:
 def _read(field: Field | None, value: Any) -> Any:
     if field is None:
         return f"unexpected: {value!r}"
+    if field.item and isinstance(value, list):
+        return [_read(field.item, entry) for entry in value]
     if field.kind in ("decimal", "numeric") and isinstance(value, str):
         return _number(field, value)
     if isinstance(value, Decimal):

@@ -139,6 +139,8 @@ def identity(key: Sequence[Any]) -> str:
 
 def _rendered(field: Field, value: Any) -> Any:
     """Return what a document has to hold, in the form that ``_read`` gives."""
+    if field.item and value is not None:
+        return [_rendered(field.item, entry) for entry in value]
     if field.kind in ("float", "double") and value is not None and not math.isfinite(value):
         raise Unfit(f"{field.name} is not a finite number, which the index cannot hold")
     if value is None or field.kind in ("boolean", "int", "long", "float", "double"):
@@ -156,6 +158,8 @@ def _rendered(field: Field, value: Any) -> Any:
 def _read(field: Field, value: Any) -> Any:
     if value is None:
         return None
+    if field.item and isinstance(value, list):
+        return [_read(field.item, entry) for entry in value]
     if field.kind in ("float", "double") and isinstance(value, int | Decimal) and not isinstance(value, bool):
         return float(value)
     if field.kind in ("decimal", "numeric") and isinstance(value, str):

@@ -1,22 +1,20 @@
 """Rows of a captured table, read through psycopg2: the whole table once, or some keys again with their xmin.
 
-Values are taken from Postgres' own text form by casts stated here, so that no driver default decides: json stays text,
-numeric is an exact Decimal, timestamptz a datetime in UTC. A value that Python cannot hold (infinity, year 10000) is
-an ``Unreadable``, which no contract takes. Generated columns are left out: the source does not publish them.
+Values are taken from Postgres' own text form by the casts of ``reading``, so that no driver default decides: json stays
+text, numeric is an exact Decimal, timestamptz a datetime in UTC. Generated columns are left out: the source does not
+publish them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import psycopg2
 import psycopg2.extensions as pg
 import psycopg2.extras
 
+from tailrace.control.verify import reading
 from tailrace.control.verify.expected import text
 from tailrace.errors import ProjectError
 from tailrace.source import catalogue
@@ -25,16 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from tailrace.conforming import Row
+    from tailrace.control.verify.reading import Read
 
 Key = tuple[str, ...]
 PAGE = 5_000
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A value that Python has no form for; it names the type only."""
-
-    type: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +55,14 @@ class Source:
 
     def rows(self, table: str) -> Iterator[Row]:
         """Yield every row of a table, of one snapshot."""
-        columns = self._columns(table)
-        names = ", ".join(catalogue_name(name) for name in columns)
+        take = self._taking(table)
+        names = self._selected(table)
         with catalogue.session(self._url) as connection:
             _steady(connection)
             with connection.cursor(name="tailrace_verify") as cursor:
                 cursor.itersize = PAGE
                 cursor.execute(f"SELECT {names} FROM {catalogue.quote(table)}")
-                for values in cursor:
-                    yield dict(zip(columns, values, strict=True))
+                yield from map(take, cursor)
 
     def versions(self, table: str, key: Sequence[str], wanted: Sequence[Key]) -> dict[Key, Version]:
         """Return the rows under some keys as they are now; keys that no row has are left out."""
@@ -88,12 +79,9 @@ class Source:
     ) -> dict[Key, Version]:
         try:
             with connection.cursor() as cursor:
-                columns = self._columns(table)
+                take = self._taking(table)
                 cursor.execute(self._by_key(table, key), [list(part) for part in zip(*wanted, strict=True)])
-                return {
-                    wanted[place - 1]: Version(xmin, dict(zip(columns, values, strict=True)))
-                    for place, xmin, *values in cursor
-                }
+                return {wanted[place - 1]: Version(xmin, take(values)) for place, xmin, *values in cursor}
         except psycopg2.DataError:  # a text that is no key at all, as damaged things in a store may hold
             halves = [wanted[: len(wanted) // 2], wanted[len(wanted) // 2 :]] if len(wanted) > 1 else []
             parts = [self._some(connection, table, key, half) for half in halves]
@@ -101,7 +89,7 @@ class Source:
 
     def _by_key(self, table: str, key: Sequence[str]) -> str:
         shown = self.table(table).by_name
-        columns = ", ".join("t." + catalogue_name(name) for name in self._columns(table))
+        columns = self._selected(table, "t.")
         names = ", ".join(f"k{number}" for number in range(len(key)))
         texts = ", ".join(["%s::text[]"] * len(key))
         same = " AND ".join(
@@ -112,8 +100,27 @@ class Source:
             f" JOIN {catalogue.quote(table)} t ON {same}"
         )
 
-    def _columns(self, table: str) -> list[str]:
-        return [column.name for column in self.table(table).columns if not column.generated]
+    def _columns(self, table: str) -> list[catalogue.Column]:
+        return [column for column in self.table(table).columns if not column.generated]
+
+    def _selected(self, table: str, prefix: str = "") -> str:
+        columns = self._columns(table)
+        return ", ".join(reading.expression(column, prefix + catalogue_name(column.name)) for column in columns)
+
+    def _taking(self, table: str) -> Callable[[Sequence[Any]], Row]:
+        """Return what makes a row of the values of ``_selected``."""
+        columns = self._columns(table)
+        names = [column.name for column in columns]
+        readers = [(column.name, read) for column in columns if (read := reading.reader(column))]
+
+        def take(values: Sequence[Any]) -> Row:
+            row = dict(zip(names, values, strict=True))
+            for name, read in readers:
+                if row[name] is not None:
+                    row[name] = read(row[name])
+            return row
+
+        return take
 
 
 def catalogue_name(column: str) -> str:
@@ -137,38 +144,10 @@ def _steady(connection: pg.connection) -> None:
 def _read_as_text(connection: pg.connection) -> None:
     """State every cast; what is not named here arrives as Postgres' text."""
     with connection.cursor() as cursor:
-        cursor.execute("SET TIME ZONE 'UTC'; SET datestyle = 'ISO, YMD'; SET bytea_output = 'hex'")
-    for oids, name, cast in _CASTS:
-        pg.register_type(pg.new_type(oids, name, _nullable(name, cast)), connection)
+        cursor.execute(reading.SESSION)
+    for oids, name, cast in reading.CASTS:
+        pg.register_type(pg.new_type(oids, name, _nullable(cast)), connection)
 
 
-def _nullable(name: str, cast: Callable[[str], Any]) -> Callable[[str | bytes | None, Any], Any]:
-    def read(shown: str | bytes | None, _: Any) -> Any:
-        if shown is None:
-            return None
-        try:
-            return cast(str(shown))
-        except (ValueError, OverflowError):
-            return Unreadable(name)
-
-    return read
-
-
-def _instant(shown: str) -> datetime:
-    return datetime.fromisoformat(shown).astimezone(UTC)
-
-
-def _bytes(shown: str) -> bytes:
-    return bytes.fromhex(shown.removeprefix("\\x"))
-
-
-_CASTS: tuple[tuple[tuple[int, ...], str, Callable[[str], Any]], ...] = (
-    ((114, 3802), "json", str),
-    ((1700,), "numeric", Decimal),
-    ((1082,), "date", date.fromisoformat),
-    ((1083,), "time", time.fromisoformat),
-    ((1114,), "timestamp", datetime.fromisoformat),
-    ((1184,), "timestamptz", _instant),
-    ((2950,), "uuid", UUID),
-    ((17,), "bytea", _bytes),
-)
+def _nullable(cast: Read) -> Callable[[str | bytes | None, Any], Any]:
+    return lambda shown, _: None if shown is None else cast(str(shown))

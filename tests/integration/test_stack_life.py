@@ -33,8 +33,8 @@ def start(folder: Path, *options: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
-def left(folder: Path) -> list[str]:
-    return [found.name() for found in process.strays(str(root_of(folder)))]
+def left(folder: Path) -> list[int]:
+    return [found.pid for found in process.strays(str(root_of(folder)))]
 
 
 def wait_until_none_is_left(folder: Path) -> None:

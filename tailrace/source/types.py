@@ -59,7 +59,7 @@ REFUSED: dict[str, str] = {
     "varbit": "the connector sends its bits without saying how many there are",
     **dict.fromkeys(("pg_lsn", "tsquery", "jsonpath", "xid", "xid8", "tid"), _OMITTED),
     **dict.fromkeys(("box", "circle", "line", "lseg", "path", "polygon", "point", "halfvec", "sparsevec"),
-                    "the connector sends a structure that no kind holds; a generated text column would do"),
+                    "the connector sends a structure that no kind holds"),
 }  # fmt: skip
 REFUSED_SORTS = {
     "c": f"it is a composite type: {_OMITTED}",

@@ -71,7 +71,10 @@ def test_the_catalogue_is_read_as_it_is(stack: RunningStack, folder: Path) -> No
     assert (cost.type, cost.shown, cost.nullable, cost.comment) == ("numeric", "price", False, "in mills")
     assert odd.by_name["mood"].enum
     assert odd.by_name["doubled"].generated
-    assert [(odd.by_name[name].item, odd.by_name[name].sort) for name in ("marks", "mood")] == [("float8", "b"), ("", "e")]
+    assert [(odd.by_name[name].item, odd.by_name[name].sort) for name in ("marks", "mood")] == [
+        ("float8", "b"),
+        ("", "e"),
+    ]
     assert "gone" not in odd.by_name
     assert {foreign.columns: foreign.indexed for foreign in odd.foreign_keys} == {("owner",): False, ("kind",): True}
     parts = seen.tables["public.parts"]

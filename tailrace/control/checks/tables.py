@@ -6,7 +6,7 @@ import difflib
 import re
 from typing import TYPE_CHECKING
 
-from tailrace.connector import OWN
+from tailrace.connector import HEARTBEAT
 from tailrace.control.checks.finding import Finding, error, note, warning
 from tailrace.source import types
 from tailrace.source.catalogue import quote
@@ -39,7 +39,7 @@ def check(project: Project, seen: Catalogue) -> Iterator[Finding]:
 
 def absent(project: Project, name: str, names: tuple[str, ...]) -> Finding:
     """Say that a table does not exist, with the nearest name that does."""
-    known = [other for other in names if other not in OWN]
+    known = [other for other in names if other != HEARTBEAT]
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known[:10]) or 'no tables'}."
     place = f"connectors/{project.connector.name}.json"
@@ -145,7 +145,7 @@ def _unsupported(project: Project, table: Table) -> Iterator[Finding]:
         yield warning(
             f"{table.name}: {column.name} is {column.shown}, which a contract cannot hold.",
             f"It is left out of the record: {types.why_not(column)}.",
-            hint="A generated text column beside it would be sent.",
+            hint="A text column beside it, filled by a trigger, would be sent.",
         )
 
 

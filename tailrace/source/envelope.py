@@ -2,11 +2,13 @@
 
 Messages are JSON with schema and payload; schema-less JSON is read too, typed by the contract's kinds. The schema part
 is the same bytes in every message of a table version, so it is parsed once: a message that begins with known bytes has
-only its payload parsed. It reads one message at a time, knows no partition, and restores no unchanged TOAST value.
+only its payload parsed. It reads one message at a time and knows no partition. An unchanged TOAST value, for which
+Debezium sends a stand-in, is refused unless whoever asks restores it (``Settle``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,21 +16,13 @@ import orjson
 
 from tailrace.errors import Rejected
 from tailrace.source import values
+from tailrace.source.unchanged import Placeholder, label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from tailrace.conforming import Row
 
-PLACEHOLDER = "__debezium_unavailable_value"
-_BASE64 = "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ=="
-_CODES = list(PLACEHOLDER.encode())
-_UUID = "b68a35a7-17ad-35b3-af2a-ae46edb4545a"
-_SHAPES: tuple[Any, ...] = (
-    PLACEHOLDER, _BASE64, [PLACEHOLDER], [_BASE64], _CODES, [_UUID], {PLACEHOLDER: PLACEHOLDER},
-    f'{{"{PLACEHOLDER}":"{PLACEHOLDER}"}}', f'{{"{PLACEHOLDER}": "{PLACEHOLDER}"}}',
-)  # fmt: skip
-_TRACES = (PLACEHOLDER.encode(), _BASE64[:38].encode(), b"95,95,100,101,98", _UUID.encode())
 _SCHEMA, _PAYLOAD = b'{"schema":', b',"payload":'
 _KNOWN = 16  # schema versions kept per table
 _TROUBLE = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError)
@@ -48,28 +42,48 @@ class Event(NamedTuple):
     tx: str
 
 
-class Shape:
-    """What one schema says of a table's rows: a converter per column that needs one, and the default of each."""
+class Long(NamedTuple):
+    """A column whose unchanged value may be stood in for: under which label it is kept, and what stands in for it."""
 
-    def __init__(self, converters: Mapping[str, Callable[[Any], Any]], defaults: Mapping[str, Any]) -> None:
+    name: str
+    label: str
+    forms: tuple[Any, ...]
+
+
+class Shape:
+    """What one schema says of a table's rows: a converter per column that needs one, the defaults, the long columns."""
+
+    def __init__(
+        self,
+        converters: Mapping[str, Callable[[Any], Any]],
+        defaults: Mapping[str, Any],
+        long: tuple[Long, ...] = (),
+    ) -> None:
         self.converters = tuple(converters.items())
         self.defaults = dict(defaults)
+        self.long = long
 
     @classmethod
-    def of_schema(cls, schema: Mapping[str, Any]) -> Shape:
+    def of_schema(cls, schema: Mapping[str, Any], placeholder: Placeholder) -> Shape:
         """Return the shape in an envelope's Connect schema."""
         row = next(field for field in schema["fields"] if field["field"] in ("after", "before"))
         found = {column["field"]: values.converter(column) for column in row["fields"]}
         return cls(
             {name: convert for name, convert in found.items() if convert},
             {column["field"]: column["default"] for column in row["fields"] if "default" in column},
+            tuple(long for long in (_long(column, placeholder) for column in row["fields"]) if long.forms),
         )
 
     @classmethod
-    def of_kinds(cls, kinds: Mapping[str, str]) -> Shape:
+    def of_kinds(cls, kinds: Mapping[str, str], placeholder: Placeholder) -> Shape:
         """Return the shape that a contract's kinds give to rows without schema."""
         found = {name: values.of_kind(kind) for name, kind in kinds.items()}
-        return cls({name: convert for name, convert in found.items() if convert}, {})
+        long = tuple(Long(name, name, placeholder.every()) for name in kinds)
+        return cls({name: convert for name, convert in found.items() if convert}, {}, long)
+
+    def unsent(self, row: Row) -> tuple[str, ...]:
+        """Return the columns of a row, not converted yet, that hold a stand-in."""
+        return tuple(name for name, _, forms in self.long if any(row.get(name) == form for form in forms))
 
     def convert(self, row: Row) -> Row:
         """Return ``row`` with its values converted in place, or raise Rejected naming the column."""
@@ -99,26 +113,63 @@ class Shape:
         return isinstance(value, str) and (value.startswith("1970-01-01") or not value.strip("0.:Z+-"))
 
 
+class Sent(NamedTuple):
+    """What an event says before its values are converted: ``unsent`` columns of ``after`` hold a stand-in.
+
+    ``size`` is the payload's in bytes; ``after`` may be changed in place.
+    """
+
+    op: str
+    after: Row | None
+    unsent: tuple[str, ...]
+    shape: Shape
+    size: int
+
+
+Settle = Callable[[Sent], None]
+
+
+def refuse_unsent(sent: Sent) -> None:
+    """Raise Rejected where a value is missing: what is done with unchanged TOAST values that nobody keeps."""
+    if sent.unsent:
+        raise missing(sent.unsent[0], "This table has no images to restore it from.", "Run `tailrace apply`, or say ")
+
+
+def missing(column: str, detail: str, way: str) -> Rejected:
+    """Return the rejection of a row whose unchanged TOAST value is not known."""
+    return Rejected(
+        f"The column {column} was not sent: its TOAST value is unchanged.",
+        stage="conform",
+        detail=detail,
+        hint=f"{way}ALTER TABLE ... REPLICA IDENTITY FULL: then Postgres sends it with every update.",
+    )
+
+
 class EnvelopeReader:
     """Reads the messages of one raw topic. ``kinds`` (column to contract kind) serve messages without schema."""
 
-    def __init__(self, kinds: Mapping[str, str], key: tuple[str, ...]) -> None:
+    def __init__(self, kinds: Mapping[str, str], key: tuple[str, ...], placeholder: Placeholder | None = None) -> None:
         self._key = key
-        self._bare = Shape.of_kinds(kinds)
+        self._placeholder = placeholder or Placeholder()
+        self._bare = Shape.of_kinds(kinds, self._placeholder)
         self._known: dict[bytes, Shape] = {}
         self._prefix, self.shape = b"\0", self._bare  # of the newest message that said its schema
 
-    def read(self, value: bytes) -> Event:
-        """Return the event in a message's value, or raise Rejected."""
+    def read(self, value: bytes, settle: Settle | None = None, *, moved: bool = False) -> Event:
+        """Return the event in a message's value, or raise Rejected.
+
+        ``settle`` sees every event before it is converted, and may restore what was not sent. ``moved`` says that the
+        row came from another key: only then an insert may hold a stand-in.
+        """
         known = value.startswith(self._prefix) or self._recall(value)  # compared once: schemas are kilobytes long
         if known and value.endswith(b"}"):
             start = len(self._prefix)
             try:
-                return self._event(self.shape, orjson.loads(value[start:-1]), value, start)
+                return self._event(self.shape, orjson.loads(value[start:-1]), value, start, settle, moved=moved)
             except orjson.JSONDecodeError:
                 pass  # what follows the known schema is not one payload: the whole message says what is wrong
         shape, payload = self._parse(value)
-        return self._event(shape, payload, value, 0)
+        return self._event(shape, payload, value, 0, settle, moved=moved)
 
     def read_key(self, key: bytes | None, shape: Shape) -> Row:
         """Return the key columns in a message's key, which is the primary key as plain JSON, typed by ``shape``."""
@@ -145,7 +196,7 @@ class EnvelopeReader:
             parsed = orjson.loads(value)
             if "payload" not in parsed or "schema" not in parsed:
                 return self._bare, parsed
-            shape = Shape.of_schema(parsed["schema"]) if parsed["schema"] else self._bare
+            shape = Shape.of_schema(parsed["schema"], self._placeholder) if parsed["schema"] else self._bare
         except (*_TROUBLE, StopIteration) as error:
             raise Rejected(
                 "The message is not a Debezium envelope in JSON.", stage="decode", detail=_reason(error)
@@ -161,7 +212,9 @@ class EnvelopeReader:
         self._known[prefix] = shape
         self._prefix, self.shape = prefix, shape
 
-    def _event(self, shape: Shape, payload: Any, value: bytes, start: int) -> Event:
+    def _event(
+        self, shape: Shape, payload: Any, value: bytes, start: int, settle: Settle | None, *, moved: bool
+    ) -> Event:
         """Return the event of a parsed payload; ``start`` is where the payload begins in ``value``."""
         try:
             op, before, after, source = payload["op"], payload.get("before"), payload.get("after"), payload["source"]
@@ -174,15 +227,24 @@ class EnvelopeReader:
             raise Rejected("A row image of the payload is not an object.", stage="decode")
         if type(op) is not str or type(committed) is not int or not isinstance(lsn, _POSITION):
             raise Rejected("The payload's op, source time or lsn has a wrong type.", stage="decode")
-        for trace in _TRACES:
-            if value.find(trace, start) >= 0:
-                refuse_placeholders(before, after)
         whole = before is not None and shape.whole(before, self._key)  # asked before its values are converted
+        unsent = self._unsent(shape, after, value, start) if after and not whole and (op == "u" or moved) else ()
+        if settle is not None:
+            settle(Sent(op, after, unsent, shape, len(value) - start))
+        elif unsent:
+            refuse_unsent(Sent(op, after, unsent, shape, len(value) - start))
         if before is not None:
             shape.convert(before)
         if after is not None:
             shape.convert(after)
         return Event(op, before, after, whole, lsn, committed, "" if tx is None else str(tx))
+
+    def _unsent(self, shape: Shape, after: Row, value: bytes, start: int) -> tuple[str, ...]:
+        """Return the columns that hold a stand-in; where the message has no trace of one, no column is looked at."""
+        for trace in self._placeholder.traces:
+            if value.find(trace, start) >= 0:
+                return shape.unsent(after)
+        return ()
 
 
 def split(value: bytes, schema: Any) -> bytes:
@@ -205,17 +267,10 @@ def split(value: bytes, schema: Any) -> bytes:
     return b""
 
 
-def refuse_placeholders(*images: Any) -> None:
-    """Raise Rejected when a column holds Debezium's stand-in for an unchanged TOAST value, in any shape."""
-    for image in images:
-        if isinstance(image, dict):
-            for name, value in image.items():
-                if any(value == shape for shape in _SHAPES):
-                    raise Rejected(
-                        f"The column {name} was not sent: its TOAST value is unchanged.",
-                        stage="conform",
-                        hint="ALTER TABLE ... REPLICA IDENTITY FULL makes Postgres send it with every update.",
-                    )
+def _long(column: Mapping[str, Any], placeholder: Placeholder) -> Long:
+    source = str((column.get("parameters") or {}).get(values.SOURCE_TYPE, "")).upper()
+    name = column["field"]
+    return Long(name, label(name, column, numeric=source in values.NUMERIC), placeholder.forms(column))
 
 
 def _reason(error: BaseException) -> str:

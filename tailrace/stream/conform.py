@@ -1,8 +1,9 @@
 """Conforming, pure: one batch of raw records of one partition becomes outputs and dead letters.
 
-It does no I/O and keeps no state between batches besides what it knows of schemas. Every raw record becomes exactly one
-output, one dead letter, or nothing where that is the rule (the tombstone behind its own delete). Outputs keep the raw
-record's partition and order. A user's function may raise anything: that record is a dead letter, the others go on.
+It does no I/O and keeps no state between batches besides what it knows of schemas and, in the images that it is given,
+of long values. Every raw record becomes exactly one output, one dead letter, or nothing where that is the rule (the
+tombstone behind its own delete; what had its effect before). Outputs keep the raw record's partition and order. A
+user's function may raise anything: that record is a dead letter, the others go on.
 A batch goes through three passes (read, draft, frame) of many records each: a pass that is one library's work stays in
 the processor's instruction cache, which is worth a quarter of the time of doing all three record by record.
 """
@@ -20,6 +21,7 @@ from tailrace.epoch import Ages
 from tailrace.errors import Rejected
 from tailrace.source.envelope import EnvelopeReader, Event
 from tailrace.stream.fitting import Fitting
+from tailrace.stream.images import OLD_KEY, Superseded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from tailrace.conforming import ConformFunction, Row
     from tailrace.contract import Contract
     from tailrace.source.envelope import Shape
+    from tailrace.source.unchanged import Placeholder
+    from tailrace.stream.images import Images
 
     Headers = Sequence[tuple[str, bytes | None]]
     # One raw record, read: no event for a tombstone; the shape is what the table looked like then, for the key.
@@ -85,6 +89,7 @@ class TablePlan:
     contract: Contract
     schema_id: int
     function: ConformFunction | None = None
+    placeholder: Placeholder | None = None  # what stands for an unchanged TOAST value; None is Debezium's own
 
 
 class TableConformer:
@@ -95,13 +100,34 @@ class TableConformer:
         self._contract = plan.contract
         self._ages, self._raw = ages, plan.raw.encode()
         kinds = {column.name: column.kind for column in plan.contract.fields}
-        self._reader = EnvelopeReader(kinds, plan.contract.key)
+        self._reader = EnvelopeReader(kinds, plan.contract.key, plan.placeholder)
         self._fitting = Fitting(plan.contract)
+
+    def version(self, partition: int, offset: int) -> int:
+        """Return the version of the record at an offset."""
+        return version.pack(self._ages.at(partition, offset), offset)
 
     def read(self, given: tuple[RawRecord]) -> Seen:
         """Return what a raw record says, or raise Rejected."""
         (record,) = given
-        event = None if record.value is None else self._reader.read(record.value)
+        value = record.value
+        event = None if value is None else self._reader.read(value, moved=_moved(record))
+        return record, event, self._reader.shape
+
+    def restore(self, partition: int, images: Images, given: tuple[RawRecord]) -> Seen | None:
+        """Do as ``read`` does with what was not sent restored; None where that is known no more nor needed."""
+        (record,) = given
+        if record.value is None:
+            images.gone(record.key)
+            return record, None, self._reader.shape
+        at = self.version(partition, record.offset)
+        try:
+            event = self._reader.read(record.value, partial(images.settle, record.key, at), moved=_moved(record))
+        except Superseded:
+            return None
+        except Rejected:
+            images.unread(record.key, at)
+            raise
         return record, event, self._reader.shape
 
     def draft(self, partition: int, deleted: set[bytes | None], seen: Seen) -> Draft | None:
@@ -152,7 +178,7 @@ class TableConformer:
 
     def _headers(self, partition: int, record: RawRecord, event: Event, op: str) -> Headers:
         found: list[tuple[str, bytes | None]] = [  # as change.Provenance.headers() gives them, without the detour
-            (VERSION, b"%d" % version.pack(self._ages.at(partition, record.offset), record.offset)),
+            (VERSION, b"%d" % self.version(partition, record.offset)),
             (OP, op.encode()),
             (LSN, b"" if event.lsn is None else b"%d" % event.lsn),
             (COMMITTED, b"%d" % event.committed_us),
@@ -204,6 +230,11 @@ class TableConformer:
         return made
 
 
+def _moved(record: RawRecord) -> bool:
+    """Say whether a change of the primary key brought a row here: its insert may lack what the old key's row had."""
+    return bool(record.headers) and any(name == OLD_KEY for name, _ in record.headers)
+
+
 def deleted_before(records: Sequence[RawRecord]) -> set[bytes | None]:
     """Return the keys that count as deleted when a batch begins.
 
@@ -242,17 +273,28 @@ class Conformer:
         known, same = ages or {}, Ages(first=epoch)
         self._tables = {plan.raw: TableConformer(plan, ages=known.get(plan.raw, same)) for plan in plans}
 
+    def version(self, topic: str, partition: int, offset: int) -> int:
+        """Return the version of a raw record."""
+        return self._tables[topic].version(partition, offset)
+
     def batch(
-        self, topic: str, partition: int, records: Sequence[RawRecord], deleted: set[bytes | None] | None = None
+        self,
+        topic: str,
+        partition: int,
+        records: Sequence[RawRecord],
+        deleted: set[bytes | None] | None = None,
+        images: Images | None = None,
     ) -> Conformed:
         """Return what a batch of one partition becomes.
 
-        ``deleted`` is given, the same set each time, when one batch is conformed in several slices.
+        ``deleted`` is given, the same set each time, when one batch is conformed in several slices. ``images`` are
+        those of the partition, where the table keeps any.
         """
         table = self._tables[topic]
         deleted = deleted_before(records) if deleted is None else deleted
         refused: list[tuple[RawRecord, Rejected]] = []
-        seen = passed(table.read, zip(records, strict=True), refused)
+        read = table.read if images is None else partial(table.restore, partition, images)
+        seen = passed(read, zip(records, strict=True), refused)
         drafts = passed(partial(table.draft, partition, deleted), seen, refused)
         framed = passed(partial(table.frame, partition), drafts, refused)
         refused.sort(key=lambda entry: entry[0].offset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -14,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailrace.errors import Rejected
-from tailrace.source.envelope import PLACEHOLDER, EnvelopeReader, split
+from tailrace.source.envelope import EnvelopeReader, split
+from tailrace.source.unchanged import DEFAULT as PLACEHOLDER
+from tailrace.source.unchanged import Placeholder, certain, fresh
 from tests.raw import column, connect_schema, message, payload
 
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - timestamp without time zone
@@ -148,21 +151,70 @@ def test_an_hstore_is_json_with_its_keys_in_the_order_of_jsonb() -> None:
     assert read('{"bb":"1","é":null,"a":"\\u0001"}', described) == '{"a": "\\u0001", "bb": "1", "é": null}'
 
 
+OURS = fresh("k3JbT0f9xW2mQ7aZ")
+
+
+def listed(items: str, semantic: str = "") -> dict[str, Any]:
+    return {**column("x", "array"), "items": {"type": items, **({"name": semantic} if semantic else {})}}
+
+
+def shapes(data: bytes, uuid: str) -> list[tuple[dict[str, Any], Any]]:
+    """Return what stands for an unchanged value in each type of column, as Debezium 3.6 and 3.7 write it."""
+    text, coded = data.decode(), base64.b64encode(data).decode()
+    hstore = json.dumps({text: text})
+    return [
+        (column("x", "string"), text), (column("x", "string", postgres="NUMERIC"), text),
+        (column("x", "string", semantic=f"{JAVA}data.Json"), text), (column("x", "bytes"), coded),
+        (column("x", "string", semantic=f"{JAVA}data.Json", postgres="HSTORE"), hstore),
+        (column("x", "string", postgres="HSTORE"), hstore.replace(": ", ":")), (column("x", "map"), {text: text}),
+        (listed("string"), [text]), (listed("bytes"), [coded]), (listed("int32"), list(data)),
+        (listed("int64"), list(data)), (listed("int32", f"{JAVA}time.Date"), list(data)),
+        (listed("string", f"{JAVA}data.Uuid"), [uuid]),
+    ]  # fmt: skip
+
+
+def updated(described: dict[str, Any], value: Any, setting: str, *, op: str = "u", before: Any = None) -> Any:
+    reader = EnvelopeReader({}, ("id",), Placeholder(setting))
+    columns = [column("id", "int64", optional=False), described]
+    event = reader.read(message(payload(op, before=before, after={"id": 1, "x": value}), columns))
+    assert event.after is not None
+    return event.after["x"]
+
+
 @pytest.mark.parametrize(
-    "value",
+    ("setting", "data", "uuid"),
     [
-        PLACEHOLDER, [PLACEHOLDER], list(PLACEHOLDER.encode()), {PLACEHOLDER: PLACEHOLDER},
-        base64.b64encode(PLACEHOLDER.encode()).decode(), ["b68a35a7-17ad-35b3-af2a-ae46edb4545a"],
+        (PLACEHOLDER, PLACEHOLDER.encode(), "b68a35a7-17ad-35b3-af2a-ae46edb4545a"),
+        (OURS, b"\0k3JbT0f9xW2mQ7aZ", "SELF"),
     ],
-)  # fmt: skip
-def test_an_unchanged_toast_value_is_refused_in_every_shape(value: Any) -> None:
-    with pytest.raises(Rejected, match="TOAST") as caught:
-        read(value, column("x", "string"))
-    assert caught.value.stage == "conform"
+)
+def test_an_unchanged_toast_value_is_refused_in_every_shape(setting: str, data: bytes, uuid: str) -> None:
+    known = str(UUID(bytes=hashlib.md5(data).digest(), version=3)) if uuid == "SELF" else uuid
+    for described, value in shapes(data, known):
+        with pytest.raises(Rejected, match="TOAST") as caught:
+            updated(described, value, setting)
+        assert caught.value.stage == "conform"
+
+
+def test_a_value_that_equals_a_stand_in_survives_where_it_cannot_be_one() -> None:
+    shape, text, uuid = column("x", "string"), PLACEHOLDER, "b68a35a7-17ad-35b3-af2a-ae46edb4545a"
+    assert updated(shape, text, OURS) == text
+    for op in "cr":
+        assert updated(shape, text, PLACEHOLDER, op=op) == text
+    assert updated(shape, text, PLACEHOLDER, before={"id": 1, "x": "old"}) == text
+    assert updated(column("x", "string", semantic=f"{JAVA}data.Uuid"), uuid, PLACEHOLDER) == UUID(uuid)
+    assert updated(column("x", "string", semantic=f"{JAVA}data.Enum"), text, PLACEHOLDER) == text
+    assert updated(shape, json.dumps([text]), PLACEHOLDER) == json.dumps([text])
+
+
+def test_only_a_placeholder_that_no_text_of_postgres_can_equal_is_certain() -> None:
+    assert certain(OURS)
+    for setting in (PLACEHOLDER, "hex:5f5f", "hex:zz", "hex:00" + b"short".hex(), "hex:ff00"):
+        assert not certain(setting)
 
 
 def test_text_that_only_mentions_the_placeholder_is_text() -> None:
-    assert read(f"see {PLACEHOLDER}", column("x", "string")) == f"see {PLACEHOLDER}"
+    assert updated(column("x", "string"), f"see {PLACEHOLDER}", PLACEHOLDER) == f"see {PLACEHOLDER}"
 
 
 @given(st.binary(max_size=200))

@@ -42,7 +42,8 @@ FITS: dict[str, tuple[str, ...]] = {
     "vector": ("array",),
     **dict.fromkeys(
         ("text", "varchar", "bpchar", "char", "name", "citext", "xml", "inet", "cidr", "macaddr", "macaddr8", "ltree",
-         "timetz", "tsvector", "tsrange", "tstzrange", "daterange", "int4range", "int8range", "numrange"),
+         "timetz", "tsvector", "tsrange", "tstzrange", "daterange", "int4range", "int8range", "numrange", "point",
+         "circle", "line", "lseg", "box", "path"),
         ("string",),
     ),
 }  # fmt: skip
@@ -58,7 +59,8 @@ _OMITTED = "the connector leaves the column out"
 REFUSED: dict[str, str] = {
     "varbit": "the connector sends its bits without saying how many there are",
     **dict.fromkeys(("pg_lsn", "tsquery", "jsonpath", "xid", "xid8", "tid"), _OMITTED),
-    **dict.fromkeys(("box", "circle", "line", "lseg", "path", "polygon", "point", "halfvec", "sparsevec"),
+    "polygon": "the connector does not send whether the last point repeats the first",
+    **dict.fromkeys(("halfvec", "sparsevec", "geometry", "geography"),
                     "the connector sends a structure that no kind holds"),
 }  # fmt: skip
 REFUSED_SORTS = {

@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from tailrace.source import moments
+from tailrace.source import moments, shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -89,7 +89,7 @@ def _whole_us(nanoseconds: int) -> int:
 
 def instant(text: str) -> datetime | str:
     """Return the UTC datetime of ISO text with a zone; text where Python has no such year; no zone is refused."""
-    if not text[0].isdigit() or text.startswith("0000"):
+    if not text[:1].isdigit() or text.startswith("0000"):
         return moments.of_instant(text)
     if len(text) > _LONGEST_UTC and text[_LONGEST_UTC - 1 : -1].strip("0"):
         raise ValueError("finer than a microsecond, or not in UTC")
@@ -99,6 +99,15 @@ def instant(text: str) -> datetime | str:
     if found.tzinfo is None:
         raise ValueError("no time zone")
     return found.astimezone(UTC)
+
+
+def zoned_clock(text: str) -> str:
+    """Return a time with time zone as Postgres writes it in UTC, which is how the source sends it."""
+    if not text.endswith("Z"):
+        raise ValueError("not in UTC")
+    whole, _, fraction = text[:-1].partition(".")
+    digits = fraction.rstrip("0")
+    return f"{whole if whole.count(':') > 1 else whole + ':00'}{'.' + digits if digits else ''}+00"
 
 
 def binary(text: str) -> bytes:
@@ -144,7 +153,7 @@ BY_NAME: dict[str, Convert] = {
     "io.debezium.time.Timestamp": local_ms, "org.apache.kafka.connect.data.Timestamp": local_ms,
     "io.debezium.time.MicroTimestamp": local, "io.debezium.time.NanoTimestamp": local_ns,
     "io.debezium.time.ZonedTimestamp": instant, "io.debezium.data.Uuid": UUID,
-    "io.debezium.time.Interval": moments.of_interval,
+    "io.debezium.time.Interval": moments.of_interval, "io.debezium.time.ZonedTime": zoned_clock, **shapes.BY_NAME,
     "io.debezium.data.VariableScaleDecimal": variable_scale,
 }  # fmt: skip
 BY_TYPE: dict[str, Convert] = {"bytes": binary, "float": floating, "double": floating}

@@ -140,6 +140,8 @@ def test_what_python_cannot_hold_exactly_is_refused(kind: str, semantic: str, va
         ("int32", "time.Date", 2932897, "10000-01-01"),
         ("string", "time.Interval", "P1Y-2M0DT4H0M-0.500000S", "P1Y-2MT4H-0.5S"),
         ("string", "time.Interval", "P0Y0M0DT0H0M0S", "PT0S"),
+        ("string", "time.ZonedTime", "02:05:06.500Z", "02:05:06.5+00"),
+        ("string", "time.ZonedTime", "24:00Z", "24:00:00+00"),
     ],
 )
 def test_what_python_cannot_hold_is_the_text_of_postgres(kind: str, semantic: str, value: Any, text: str) -> None:

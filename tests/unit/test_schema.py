@@ -40,7 +40,7 @@ def test_nullable_columns_become_unions_with_null_first_and_comments_documentati
 
 def test_columns_that_no_contract_holds_are_left_out_and_named() -> None:
     odd = (
-        Column("place", "point", "point"),
+        Column("place", "polygon", "polygon"),
         Column("two words", "text", "text"),
         Column("sum", "int8", "bigint", generated=True),
     )

@@ -132,7 +132,7 @@ def page() -> str:
     """Return docs/types.md."""
     parts = [
         [HEAD], types_of_columns(), ["", "## Kinds in the stores", ""], kinds_in_stores(), ["", TAIL],
-        ["## What no contract holds", "", "`tailrace check` names such columns; a trigger can keep their text beside them."],
+        ["## What no contract holds", "", "`tailrace check` names such columns; a trigger can keep their text beside."],
         [""], refusals(),
     ]  # fmt: skip
     return "\n".join(line for part in parts for line in part) + "\n"

@@ -22,7 +22,7 @@ from tailrace.targets import LAKE_COLUMNS, SearchIndex
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-patiently = settings(deadline=None)  # the first call imports and compiles
+patiently = settings(deadline=None, max_examples=40)  # a record has every kind, and lists of each
 LOGICAL = {
     "json": "string", "uuid": "string", "numeric": "string", "date": "int", "time-micros": "long",
     "timestamp-micros": "long", "local-timestamp-micros": "long",

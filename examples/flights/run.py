@@ -17,7 +17,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 LOG = FOLDER / ".tailrace" / "logs" / "workers.log"
-ARRIVAL_SECONDS = "600"
+ARRIVAL_SECONDS = "1800"
 STOP_SECONDS = 60
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tailrace.project import Project
 
 EVERY = 0.1
+QUIET_SECONDS = 5.0  # of silence before a long wait says how far it is
 GONE_FOR = 20.0  # seconds without any member before a group counts as not running: restarts take a few
 
 
@@ -57,6 +58,7 @@ class Barrier:
     def __init__(self, services: Services, deadline: Deadline, say: Callable[[str], None]) -> None:
         self._services, self._deadline, self._say = services, deadline, say
         self._project, self._admin = services.project, services.admin
+        self._quiet = Deadline.after(QUIET_SECONDS)
 
     def source(self) -> int:
         """Write the marker and wait until Kafka holds everything committed before it; return its position."""
@@ -100,7 +102,9 @@ class Barrier:
 
         def passed() -> bool:
             nonlocal left
-            left = lacking(needed, self._admin.committed(group, names))
+            committed = self._admin.committed(group, names)
+            left = lacking(needed, committed)
+            self._tell(lambda: f"{kind} {name}: {to_go(left, committed, starts):,} records to go")
             watch.look()
             return not left
 
@@ -123,6 +127,7 @@ class Barrier:
     def _token(self, consumer: Consumer, token: bytes) -> bool:
         """Poll once; a failed connector is checked for whenever nothing came."""
         message = consumer.poll(min(1.0, self._deadline.remaining()))
+        self._tell(lambda: "waiting for the marker to show in its raw topic")
         if message is None:
             self._running()
             return False
@@ -133,6 +138,7 @@ class Barrier:
 
     def _connect_passed(self, lsn: int) -> bool:
         name = self._project.connector.name
+        self._tell(lambda: f"waiting for the connector {name}")
         if position(self._services.connect.offsets(name) or {}) >= lsn:
             return True
         self._running()
@@ -150,6 +156,12 @@ class Barrier:
                 detail=status.trace or status.shown,
                 hint="Mend the cause, then run `tailrace apply` again: it restarts what has failed.",
             )
+
+    def _tell(self, news: Callable[[], str]) -> None:
+        """Say how far it is, now and then."""
+        if self._quiet.passed():
+            self._say(news())
+            self._quiet = Deadline.after(QUIET_SECONDS)
 
     def _wait(self, condition: Callable[[], bool], what: str, *, every: float = EVERY) -> None:
         wait_for(condition, timeout=self._deadline.remaining(), what=what, every=every, hint="`tailrace status`")
@@ -193,6 +205,11 @@ def needs(ends: Mapping[Place, int], starts: Mapping[Place, int]) -> Offsets:
 def lacking(needed: Mapping[Place, int], committed: Mapping[Place, int]) -> Offsets:
     """Return what a group has not reached; no committed offset is a negative number."""
     return {place: end for place, end in needed.items() if committed.get(place, -1) < end}
+
+
+def to_go(left: Mapping[Place, int], committed: Mapping[Place, int], starts: Mapping[Place, int]) -> int:
+    """Return how many records lie before the offsets that a group has not reached."""
+    return sum(end - max(committed.get(place, -1), starts.get(place, 0)) for place, end in left.items())
 
 
 def position(offset: Mapping[str, object]) -> int:

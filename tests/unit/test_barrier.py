@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tailrace.control.barrier import lacking, needs, position
+from tailrace.control.barrier import lacking, needs, position, to_go
 
 
 def test_a_partition_that_holds_nothing_asks_for_nothing() -> None:
@@ -17,6 +17,12 @@ def test_a_group_lacks_what_it_has_not_committed_or_not_far_enough() -> None:
 
     assert lacking(needed, {("t", 0): 3, ("t", 1): 2, ("t", 2): -1001}) == {("t", 1): 3, ("t", 2): 3}
     assert lacking(needed, dict.fromkeys(needed, 4)) == {}
+
+
+def test_what_is_to_go_is_counted_from_the_committed_offset_or_the_first_that_is_kept() -> None:
+    left, starts = {("t", 0): 10, ("t", 1): 10, ("t", 2): 10}, {("t", 0): 0, ("t", 1): 4, ("t", 2): 4}
+
+    assert to_go(left, {("t", 0): 7, ("t", 1): -1001}, starts) == 3 + 6 + 6
 
 
 def test_an_offset_covers_the_further_of_its_two_positions() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 HEARTBEAT_SCHEMA = "tailrace"
 HEARTBEAT_TABLE = "heartbeat"
+SIGNAL_TABLE = "signal"  # in the same schema
 
 
 def prefix(pipeline: str) -> str:
@@ -25,6 +26,11 @@ def heartbeat(pipeline: str) -> str:
     return raw(pipeline, f"{HEARTBEAT_SCHEMA}.{HEARTBEAT_TABLE}")
 
 
+def notifications(pipeline: str) -> str:
+    """Return the topic in which Debezium tells how its snapshots go."""
+    return f"{pipeline}.notifications"
+
+
 def conformed(pipeline: str, record: str) -> str:
     """Return the topic of one conformed record."""
     return f"{pipeline}.conformed.{record}"
@@ -33,6 +39,11 @@ def conformed(pipeline: str, record: str) -> str:
 def dead_letters(pipeline: str, worker: str) -> str:
     """Return the dead-letter topic of one worker."""
     return f"{pipeline}.dlq.{worker}"
+
+
+def changelog(pipeline: str, worker: str, table: str) -> str:
+    """Return the compacted topic of the images that one processor keeps of a table's long values."""
+    return f"{pipeline}.{worker}.changelog.{table}"
 
 
 def control(pipeline: str) -> str:

@@ -22,7 +22,7 @@ from tailrace.errors import Fatal
 from tailrace.stream.contiguity import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from faust.types import TP
 
@@ -42,6 +42,12 @@ class BatchHandler(Protocol):
 
     def turn(self, partitions: int) -> None:
         """Hear that the loop went round, with how many partitions assigned and flowing."""
+
+    def assigned(self, places: Iterable[tuple[str, int]]) -> None:
+        """Hear of a new assignment, before its first batch."""
+
+    def revoked(self) -> None:
+        """Hear that the assignment is over, and its last batch with it."""
 
 
 def check_pins() -> None:
@@ -226,12 +232,14 @@ class BatchConsumer(driver.Consumer):
         self.stop_flow()
         self._handler.turn(0)
         await self._settle()
+        self._handler.revoked()
         self.progress.clear()
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Begin the new assignment with nothing known."""
         self.progress.clear()
+        self._handler.assigned((tp.topic, tp.partition) for tp in assigned)
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def wait_empty(self) -> None:

@@ -90,6 +90,7 @@ class TablePlan:
     schema_id: int
     function: ConformFunction | None = None
     placeholder: Placeholder | None = None  # what stands for an unchanged TOAST value; None is Debezium's own
+    changelog: str = ""  # of the images that such values are restored from; empty where none are kept
 
 
 class TableConformer:
@@ -270,7 +271,8 @@ class Conformer:
         self, plans: Iterable[TablePlan], *, epoch: int, worker: str, ages: Mapping[str, Ages] | None = None
     ) -> None:
         self.epoch, self._worker = epoch, worker
-        known, same = ages or {}, Ages(first=epoch)
+        known, same, plans = ages or {}, Ages(first=epoch), list(plans)
+        self.changelogs = {plan.raw: plan.changelog for plan in plans if plan.changelog}
         self._tables = {plan.raw: TableConformer(plan, ages=known.get(plan.raw, same)) for plan in plans}
 
     def version(self, topic: str, partition: int, offset: int) -> int:

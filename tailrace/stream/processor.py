@@ -13,6 +13,7 @@ import gc
 import os
 import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import faust
@@ -26,20 +27,22 @@ from tailrace.errors import Fatal, Refused, Retryable, TailraceError, Unreachabl
 from tailrace.health import Health, HealthServer, RunFile
 from tailrace.kafka import KafkaAdmin, Outbox
 from tailrace.registry import Registry, canonical
+from tailrace.source import unchanged
 from tailrace.stream.background import Background
 from tailrace.stream.bridge import BatchTransport, check_pins
-from tailrace.stream.conform import Conformer, TablePlan, deleted_before
+from tailrace.stream.conform import Conformer, TablePlan
+from tailrace.stream.effect import DELIVERY_MS, Effect
+from tailrace.stream.library import Disk
+from tailrace.stream.state import Moved, States
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from tailrace.project import Project
     from tailrace.stream.conform import Conformed
 
 BATCH_ROWS = 4000
-DELIVERY_MS = 20_000  # how long a message may wait for its acknowledgement before the batch is tried again
 START_PAUSES = (0.5, 1.0, 2.0, 5.0)
-SLICE_ROWS = 500  # rows conformed before they are sent: what a slice holds stays in the processor's cache
 SAMPLES = 10  # latencies observed per slice, evenly spaced
 COLLECT = (100_000, 20, 100)  # gc thresholds: a batch of records is a hundred thousand objects and no cycle
 INSTANCE = "TAILRACE_INSTANCE"  # static group membership, where the environment gives a stable name
@@ -70,25 +73,61 @@ class ConformHandler:
         letters_to: str,
         stop: asyncio.Event,
         confirm: Callable[[], None] = lambda: None,
+        states: States | None = None,
     ) -> None:
-        self._conformer, self._outbox, self._health = conformer, outbox, health
-        self._letters_to, self._stop = letters_to, stop
+        self._health, self._stop, self._states = health, stop, states
+        self._effect = Effect(conformer, outbox, letters_to=letters_to, states=states, beat=health.beat)
         self._background = Background("conform")
+        self._mine = object()  # this assignment
         self._confirm, self._confirmed = confirm, False  # that the epoch still is what it was when this worker started
 
     def turn(self, partitions: int) -> None:
         """Report that the loop lives, and whether it has work."""
         self._health.beat()
         self._confirmed = self._confirmed and partitions > 0
-        self._health.ready = partitions > 0
-        self._health.doing = f"{partitions} partitions" if partitions else "waiting for partitions"
+        restored = self._states is None or self._states.ready
+        self._health.ready = partitions > 0 and restored
+        doing = f"{partitions} partitions" if partitions else "waiting for partitions"
+        self._health.doing = doing if restored else "restoring images"
+
+    def assigned(self, places: Iterable[tuple[str, int]]) -> None:
+        """Restore the images of partitions that were just assigned, before their first batch."""
+        if self._states is None:
+            return
+        wanted, self._mine = self._states.own(places), object()
+        if wanted:
+            self._restoring = asyncio.ensure_future(self._restore(wanted, self._mine))
+
+    def revoked(self) -> None:
+        """Hear that the partitions were given up, and their last batch is over."""
+        if self._states is not None:
+            self._states.own(())
+            self._releasing = asyncio.ensure_future(self._background.run(self._states.release))
+
+    async def _restore(self, places: Sequence[tuple[str, int]], mine: object) -> None:
+        """Restore one partition after the other, in the thread of the batches, for as long as the assignment lasts."""
+        states, left = self._states, list(places)
+        while states is not None and left and mine is self._mine:
+            topic, partition = left[0]
+            try:
+                await self._background.run(partial(states.of, topic, partition))
+            except Moved:
+                return
+            except Retryable as trouble:
+                log.warning("images not restored yet", topic=topic, problem=str(trouble))
+                if await self._stopped(trouble.after):
+                    return
+            else:
+                left.pop(0)
 
     async def batch(self, topic: str, partition: int, records: Sequence[Any]) -> bool:
         """Conform and send a batch until Kafka has it; False when a stop came before that."""
         failures = 0
         while True:
             try:
-                results = await self._background.run(lambda: self._effect(topic, partition, records))
+                results = await self._background.run(lambda: self._give(topic, partition, records))
+            except Moved:
+                return False
             except Retryable as trouble:
                 failures += 1
                 self._health.retries.labels(self._health.worker).inc()
@@ -100,18 +139,9 @@ class ConformHandler:
                     self._observe(topic, result)
                 return True
 
-    def _effect(self, topic: str, partition: int, records: Sequence[Any]) -> list[Conformed]:
-        """Conform, send and wait for every acknowledgement, the dead letters' included."""
+    def _give(self, topic: str, partition: int, records: Sequence[Any]) -> list[Conformed]:
         self._confirm_epoch()
-        deleted = deleted_before(records)
-        results = []
-        for start in range(0, len(records), SLICE_ROWS):
-            self._health.beat()
-            result = self._conformer.batch(topic, partition, records[start : start + SLICE_ROWS], deleted)
-            self._send(result)
-            results.append(result)
-        self._outbox.flush(DELIVERY_MS / 1000 + 5)
-        return results
+        return self._effect.give(topic, partition, records)
 
     def _confirm_epoch(self) -> None:
         """Ask once per assignment, after it was made, whether the epoch is still the one that versions begin with."""
@@ -121,15 +151,6 @@ class ConformHandler:
             except Unreachable as silent:
                 raise Retryable(silent.problem, detail=silent.detail) from silent
             self._confirmed = True
-
-    def _send(self, result: Conformed) -> None:
-        """Queue what a slice became, and let go of it: the producer has its own copy."""
-        send = self._outbox.send
-        for output in result.outputs:
-            send(output.topic, key=output.key, value=output.value, headers=output.headers, partition=output.partition)
-        for parked in result.letters:
-            send(self._letters_to, key=parked.key, value=parked.value, headers=parked.message_headers())
-        result.outputs.clear()
 
     async def _stopped(self, seconds: float) -> bool:
         """Wait, and say whether a stop was asked for meanwhile."""
@@ -187,9 +208,14 @@ async def _serve(project: Project, name: str, health: Health) -> None:
     conformer = await _prepared(project, name, health, stop)
     if conformer is None:
         return
-    app = _app(project, name, _handler(project, name, conformer, health=health, stop=stop))
+    disk = _disk(project, name, conformer)
+    app = _app(project, name, _handler(project, name, conformer, health=health, stop=stop, disk=disk))
     collect_seldom()
-    await _until_stopped(app, stop)
+    try:
+        await _until_stopped(app, stop)
+    finally:
+        if disk is not None:
+            disk.close()
 
 
 async def _prepared(project: Project, name: str, health: Health, stop: asyncio.Event) -> Conformer | None:
@@ -219,17 +245,32 @@ async def _prepared(project: Project, name: str, health: Health, stop: asyncio.E
 
 def prepare(project: Project, name: str) -> Conformer:
     """Check epoch and contracts against Kafka and the registry; Unreachable, or Refused with what to do."""
-    found = epoch.need(KafkaAdmin(project.endpoints.kafka), project.name)
+    admin = KafkaAdmin(project.endpoints.kafka)
+    found = epoch.need(admin, project.name)
     registry = Registry(project.endpoints.registry)
     try:
-        plans = [_plan(project, table, registry) for table in project.tables_of(name)]
+        counts = admin.partitions()
+        logs = {table: _changelog(project, name, table, counts) for table in project.tables_of(name)}
+        plans = [_plan(project, table, registry, changelog) for table, changelog in logs.items()]
     finally:
         registry.close()
     ages = {plan.raw: found.ages(plan.raw) for plan in plans}
     return Conformer(plans, epoch=found.epoch, worker=name, ages=ages)
 
 
-def _plan(project: Project, table: str, registry: Registry) -> TablePlan:
+def _changelog(project: Project, name: str, table: str, counts: Mapping[str, int]) -> str:
+    """Return the changelog of a table's images, where ``apply`` made one."""
+    raw, changelog = topics.raw(project.name, table), topics.changelog(project.name, name, table)
+    if changelog in counts and counts[changelog] != counts.get(raw):
+        raise Refused(
+            f"The topic {changelog} has not the partitions of its table's.",
+            detail=f"It has {counts[changelog]}, {raw} has {counts.get(raw)}.",
+            hint="Remove it while the processor is stopped, then `tailrace apply`.",
+        )
+    return changelog if changelog in counts else ""
+
+
+def _plan(project: Project, table: str, registry: Registry, changelog: str) -> TablePlan:
     record = project.record_of(table)
     contract, topic = project.contract(record), topics.conformed(project.name, record)
     registered = registry.latest(topic)
@@ -244,11 +285,20 @@ def _plan(project: Project, table: str, registry: Registry) -> TablePlan:
         contract=contract,
         schema_id=registered[0],
         function=project.functions.get(table),
+        placeholder=unchanged.of(project.connector.config),
+        changelog=changelog,
     )
 
 
+def _disk(project: Project, name: str, conformer: Conformer) -> Disk | None:
+    """Return the place for images, where a table keeps any."""
+    if not conformer.changelogs:
+        return None
+    return Disk(project.folder / STATE_FOLDER / "state" / name, project.endpoints.kafka, conformer.changelogs)
+
+
 def _handler(
-    project: Project, name: str, conformer: Conformer, *, health: Health, stop: asyncio.Event
+    project: Project, name: str, conformer: Conformer, *, health: Health, stop: asyncio.Event, disk: Disk | None
 ) -> ConformHandler:
     outbox = Outbox(project.endpoints.kafka, topics.group(project.name, name), **{"delivery.timeout.ms": DELIVERY_MS})
     letters_to = topics.dead_letters(project.name, name)
@@ -257,7 +307,10 @@ def _handler(
     def confirm() -> None:
         epoch.confirm(admin, project.name, conformer.epoch)
 
-    return ConformHandler(conformer, outbox, health=health, letters_to=letters_to, stop=stop, confirm=confirm)
+    states = None if disk is None else States(conformer.changelogs, disk, outbox, health.beat)
+    return ConformHandler(
+        conformer, outbox, health=health, letters_to=letters_to, stop=stop, confirm=confirm, states=states
+    )
 
 
 def _app(project: Project, name: str, handler: ConformHandler) -> ConformApp:

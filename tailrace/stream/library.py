@@ -1,0 +1,144 @@
+"""Where images lie: one RocksDB for each partition in a folder of this process's own, and changelogs read from Kafka.
+
+The folder is ``.tailrace/state/<worker>/<random>``, held by a lock, so that two processes on one machine never meet.
+What processes left behind that are gone is removed at start. The databases have no log of their own: they are rebuilt.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import KafkaException, TopicPartition
+from rocksdict import BlockBasedOptions, Options, Rdict, WriteBatch, WriteOptions
+
+from tailrace.deadline import Deadline
+from tailrace.errors import Retryable
+from tailrace.kafka import reader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from tailrace.kafka import Place
+    from tailrace.stream.changelog import Message
+
+MESSAGES = 20_000
+SILENCE = 30.0  # seconds without a message after which a restore is tried again
+_LOCK = "lock"
+
+
+class RocksStore:
+    """The images of one partition."""
+
+    def __init__(self, folder: Path) -> None:
+        self.used = False
+        self._folder = folder
+        blocks = BlockBasedOptions()
+        blocks.set_bloom_filter(10, False)
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_block_based_table_factory(blocks)
+        options.set_write_buffer_size(32 << 20)
+        self._database = Rdict(str(folder), options)
+        self._unlogged = WriteOptions()
+        self._unlogged.disable_wal = True
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return what is kept under a key."""
+        found: bytes | None = self._database.get(key)
+        return found
+
+    def write(self, changes: Mapping[bytes, bytes | None]) -> None:
+        """Keep all changes together."""
+        batch = WriteBatch(raw_mode=True)
+        for key, value in changes.items():
+            if value is not None:
+                batch.put(key, value)
+                self.used = True
+            elif self.used:
+                batch.delete(key)
+        self._database.write(batch, self._unlogged)
+
+    def drop(self) -> None:
+        """Close and remove the database."""
+        self._database.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class Disk:
+    """The library of one process."""
+
+    def __init__(self, folder: Path, bootstrap: str, changelogs: Mapping[str, str]) -> None:
+        self._bootstrap, self._changelogs = bootstrap, changelogs
+        folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
+        self._lock: int | None = None
+        while self._lock is None:  # another process may sweep a folder away in the moment before it is locked
+            self.folder = folder / secrets.token_hex(6)
+            self.folder.mkdir()
+            self._lock = _locked(self.folder)
+
+    def store(self, place: Place) -> RocksStore:
+        """Return an empty store."""
+        return RocksStore(self.folder / f"{place[0]}-{place[1]}-{secrets.token_hex(3)}")
+
+    def drop(self, store: Any) -> None:
+        """Remove a store."""
+        store.drop()
+
+    def read(self, place: Place, since: int) -> Iterator[Sequence[Message]]:
+        """Yield what a changelog's partition holds from an offset up to its present end."""
+        consumer = reader(self._bootstrap, "state", **{"queued.max.messages.kbytes": 131_072, "fetch.wait.max.ms": 20})
+        with closing(consumer):
+            yield from self._messages(consumer, TopicPartition(self._changelogs[place[0]], place[1], since))
+
+    def close(self) -> None:
+        """Remove the folder; the databases in it are not used any more."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _messages(self, consumer: Any, begin: TopicPartition) -> Iterator[Sequence[Message]]:
+        try:
+            low, end = consumer.get_watermark_offsets(begin, timeout=10)
+        except KafkaException as error:
+            raise Retryable("A changelog cannot be read.", detail=f"{begin.topic}: {error.args[0].name()}") from error
+        begin.offset = max(begin.offset, low)
+        consumer.assign([begin])
+        following, patience = begin.offset, Deadline.after(SILENCE)
+        while following < end:
+            found = [
+                (message.offset(), message.key(), message.value())
+                for message in consumer.consume(MESSAGES, 0.25)
+                if message.error() is None
+            ]
+            if found:
+                following, patience = found[-1][0] + 1, Deadline.after(SILENCE)
+            elif patience.passed():
+                raise Retryable("A changelog stops before its end.", detail=f"{begin.topic}/{begin.partition}")
+            yield found
+
+
+def _locked(folder: Path) -> int | None:
+    """Return the lock of a folder, or None when another process holds it."""
+    handle = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes left behind that are gone."""
+    for left in folder.iterdir():
+        if left.is_dir() and (left / _LOCK).exists() and (lock := _locked(left)) is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(lock)

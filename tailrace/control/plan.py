@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tailrace.control.resources import changelog
 from tailrace.control.resources import topics as topic_kind
 from tailrace.control.resources.bucket import BucketResource
 from tailrace.control.resources.connector import ConnectorResource
@@ -64,10 +65,12 @@ def resources(services: Services) -> list[Resource]:
     """Return every resource of the project: source, topics, schemas, stores, control record, connector last."""
     project = services.project
     records = dict.fromkeys(project.record_of(table) for table in project.connector.tables)
+    changelogs = changelog.declared(project, services.catalogue())
     return [
         HeartbeatTable(services),
         PublicationResource(services),
         *(topic_kind.TopicResource(services.admin, topic) for topic in topic_kind.declared(project)),
+        *(changelog.ChangelogTopic(services.admin, topic) for topic in changelogs),
         *(SchemaResource(services, project.contract(record)) for record in records),
         *(DynamoDBTableResource(services, table, indexes) for table, indexes in declared_tables(project).items()),
         *([BucketResource(services)] if uses_lake(project) else []),

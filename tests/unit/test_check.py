@@ -105,11 +105,12 @@ def test_a_nullable_column_under_a_conform_function_is_a_warning() -> None:
     assert found.severity == "warning"
 
 
-def test_a_long_text_without_full_identity_is_a_warning_with_its_sql() -> None:
+def test_a_long_text_without_full_identity_is_restored_and_what_cannot_be_is_said_with_the_sql() -> None:
     made = shop(sinks={"stores": (LakeTable("orders", record="orders"),)})
     found = only(made, seen(replace(ORDERS, identity="DEFAULT")))
-    assert found.severity == "warning"
-    assert "a long note unchanged become dead letters" in found.what
+    assert found.severity == "note"
+    assert "a long note that an update leaves unchanged is restored" in found.what
+    assert "changes its primary key" in found.detail
     assert found.sql == 'ALTER TABLE "public"."orders" REPLICA IDENTITY FULL;'
     assert judge(made, seen(replace(ORDERS, identity="DEFAULT", toasted=False))) == []
 
@@ -118,7 +119,7 @@ def test_a_required_array_without_full_identity_would_stop_the_connector() -> No
     table = replace(column("marks", type="_float8", shown="double precision[]", nullable=False, storage="x"))
     made = shop(sinks={"stores": (LakeTable("orders", record="orders"),)})
     found = judge(made, seen(replace(table, identity="DEFAULT")))
-    assert [finding.severity for finding in found] == ["error", "warning", "warning"]
+    assert [finding.severity for finding in found] == ["error", "warning", "note"]
     assert found[0].what == "public.orders: marks would stop the connector."
 
 

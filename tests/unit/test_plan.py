@@ -11,7 +11,7 @@ from tailrace import topics
 from tailrace.connector import HEARTBEAT
 from tailrace.control.apply import take
 from tailrace.control.plan import Plan
-from tailrace.control.resources import connector, control, dynamodb, publication, schemas, search
+from tailrace.control.resources import changelog, connector, control, dynamodb, publication, schemas, search
 from tailrace.control.resources import topics as topic_kind
 from tailrace.epoch import Epoch
 from tailrace.errors import ProjectError, Refused
@@ -19,7 +19,7 @@ from tailrace.resource import Step
 from tailrace.sink import mapping
 from tailrace.source.connect import Status
 from tailrace.targets import DynamoDBTable, Index, SearchIndex
-from tests.shop import CONFIG, PUBLISHED, avsc, seen, shop
+from tests.shop import CONFIG, ORDERS, PUBLISHED, avsc, seen, shop
 
 NOW = Epoch(epoch=1, slot="s", system_identifier="7", topics={"raw": "id"}, partitions={"raw": 3})
 RUNNING = Status("RUNNING", ("RUNNING",))
@@ -59,6 +59,17 @@ def test_raw_and_conformed_topics_have_the_same_partition_count_and_their_polici
     assert raw.config["retention.ms"] == str(168 * 3600 * 1000)
     assert found[topics.control("shop")].partitions == 1
     assert {"shop.dlq.conform", "shop.dlq.stores", topics.heartbeat("shop")} <= set(found)
+
+
+def test_a_changelog_is_made_for_tables_whose_long_values_are_restored_and_grows_with_a_new_epoch() -> None:
+    assert changelog.declared(shop(), seen()) == []  # its table has REPLICA IDENTITY FULL
+    (topic,) = changelog.declared(shop(), seen(replace(ORDERS, identity="DEFAULT")))
+    assert (topic.name, topic.partitions) == ("shop.conform.changelog.public.orders", 3)
+    assert topic.config["cleanup.policy"] == "compact"
+    fewer = changelog.allowed(topic_kind.compare(topic, 2, topic.config), topic, 2)
+    assert (fewer.action, fewer.lines) == ("change", ("partitions: 2 -> 3",))
+    assert changelog.allowed(topic_kind.compare(topic, 4, topic.config), topic, 4).action == "conflict"
+    assert changelog.allowed(topic_kind.compare(topic, 3, topic.config), topic, 3).action == "none"
 
 
 def test_a_topic_with_another_partition_count_is_a_conflict() -> None:

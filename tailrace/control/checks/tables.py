@@ -103,6 +103,15 @@ def _key(table: Table) -> Iterator[Finding]:
         )
 
 
+def restored(connector: Connector, table: Table) -> list[Column]:
+    """Return the columns whose unchanged long values are not sent, and restored from the processor's images."""
+    if table.identity == "FULL" or not table.toasted or not table.key:
+        return []
+    return [
+        column for column in captured(connector, table) if types.toastable(column) and not types.bare_null(column)
+    ]
+
+
 def _unsent(project: Project, table: Table) -> Iterator[Finding]:
     """Columns whose value Postgres leaves out of an update that does not touch it, when it is stored out of line."""
     if table.identity == "FULL" or not table.toasted:
@@ -124,11 +133,12 @@ def _unsent(project: Project, table: Table) -> Iterator[Finding]:
             "An update that leaves a long value unchanged sends NULL, which looks like any other NULL.",
             sql=mend,
         )
-    parked = [column for column in long if column not in bare]
-    if parked:
-        yield warning(
-            f"{table.name}: updates that leave a long {_list(parked, 'or')} unchanged become dead letters.",
-            "Values stored out of line (TOAST, from about 2 kB a row) are sent only when they change.",
+    kept = restored(project.connector, table)
+    if kept:
+        yield note(
+            f"{table.name}: a long {_list(kept, 'or')} that an update leaves unchanged is restored by the processor.",
+            "Postgres does not send it (TOAST, rows from about 2 kB); what was sent before for the key is taken."
+            " A row that changes its primary key and leaves such a value unchanged is parked.",
             sql=mend,
         )
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from tailrace.endpoints import Endpoints
 
-MODULES = ("conform", "lake", "search", "dynamodb", "pipeline")
+MODULES = ("conform", "state", "lake", "search", "dynamodb", "pipeline")
 
 
 def measures() -> dict[str, str]:

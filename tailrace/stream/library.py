@@ -10,7 +10,6 @@ import fcntl
 import os
 import secrets
 import shutil
-from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaException, TopicPartition
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from tailrace.stream.changelog import Message
 
 MESSAGES = 20_000
+READING = {"queued.max.messages.kbytes": 131_072, "fetch.wait.max.ms": 20}
 SILENCE = 30.0  # seconds without a message after which a restore is tried again
 _LOCK = "lock"
 
@@ -77,6 +77,7 @@ class Disk:
         self._bootstrap, self._changelogs = bootstrap, changelogs
         folder.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
+        self._reader: Any = None  # one for all partitions: connecting takes longer than a small changelog
         self._lock: int | None = None
         while self._lock is None:  # another process may sweep a folder away in the moment before it is locked
             self.folder = folder / secrets.token_hex(6)
@@ -93,12 +94,18 @@ class Disk:
 
     def read(self, place: Place, since: int) -> Iterator[Sequence[Message]]:
         """Yield what a changelog's partition holds from an offset up to its present end."""
-        consumer = reader(self._bootstrap, "state", **{"queued.max.messages.kbytes": 131_072, "fetch.wait.max.ms": 20})
-        with closing(consumer):
-            yield from self._messages(consumer, TopicPartition(self._changelogs[place[0]], place[1], since))
+        if self._reader is None:
+            self._reader = reader(self._bootstrap, "state", **READING)
+        try:
+            yield from self._messages(self._reader, TopicPartition(self._changelogs[place[0]], place[1], since))
+        finally:
+            self._reader.unassign()
 
     def close(self) -> None:
         """Remove the folder; the databases in it are not used any more."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -113,10 +120,10 @@ class Disk:
         consumer.assign([begin])
         following, patience = begin.offset, Deadline.after(SILENCE)
         while following < end:
-            found = [
-                (message.offset(), message.key(), message.value())
-                for message in consumer.consume(MESSAGES, 0.25)
-                if message.error() is None
+            found = [  # what is no message has no key, and every message of a changelog has one
+                (message.offset(), key, message.value())
+                for message in consumer.consume(min(MESSAGES, end - following), 0.25)
+                if (key := message.key()) is not None and message.error() is None
             ]
             if found:
                 following, patience = found[-1][0] + 1, Deadline.after(SILENCE)

@@ -121,7 +121,7 @@ class ListLibrary:
     """Changelogs that are lists."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
+        self._cluster, self.closed = cluster, False
 
     def store(self, place: tuple[str, int]) -> DictStore:
         assert place == (RAW, 0)
@@ -129,6 +129,9 @@ class ListLibrary:
 
     def drop(self, store: Any) -> None:
         store.kept.clear()
+
+    def close(self) -> None:
+        self.closed = True
 
     def read(self, place: tuple[str, int], since: int) -> Iterator[list[tuple[int, bytes | None, bytes | None]]]:
         assert place == (RAW, 0)

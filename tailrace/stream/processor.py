@@ -13,6 +13,7 @@ import gc
 import os
 import signal
 import time
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 4000
 START_PAUSES = (0.5, 1.0, 2.0, 5.0)
+CLOSE_SECONDS = 5.0
 SAMPLES = 10  # latencies observed per slice, evenly spaced
 COLLECT = (100_000, 20, 100)  # gc thresholds: a batch of records is a hundred thousand objects and no cycle
 INSTANCE = "TAILRACE_INSTANCE"  # static group membership, where the environment gives a stable name
@@ -103,6 +105,13 @@ class ConformHandler:
         if self._states is not None:
             self._states.own(())
             self._releasing = asyncio.ensure_future(self._background.run(self._states.release))
+
+    async def close(self) -> None:
+        """Remove the images on disk; where the thread still waits for Kafka, the next start does."""
+        if self._states is not None:
+            self._states.own(())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._background.run(self._states.close), CLOSE_SECONDS)
 
     async def _restore(self, places: Sequence[tuple[str, int]], mine: object) -> None:
         """Restore one partition after the other, in the thread of the batches, for as long as the assignment lasts."""
@@ -208,14 +217,13 @@ async def _serve(project: Project, name: str, health: Health) -> None:
     conformer = await _prepared(project, name, health, stop)
     if conformer is None:
         return
-    disk = _disk(project, name, conformer)
-    app = _app(project, name, _handler(project, name, conformer, health=health, stop=stop, disk=disk))
+    handler = _handler(project, name, conformer, health=health, stop=stop)
+    app = _app(project, name, handler)
     collect_seldom()
     try:
         await _until_stopped(app, stop)
     finally:
-        if disk is not None:
-            disk.close()
+        await handler.close()
 
 
 async def _prepared(project: Project, name: str, health: Health, stop: asyncio.Event) -> Conformer | None:
@@ -290,15 +298,8 @@ def _plan(project: Project, table: str, registry: Registry, changelog: str) -> T
     )
 
 
-def _disk(project: Project, name: str, conformer: Conformer) -> Disk | None:
-    """Return the place for images, where a table keeps any."""
-    if not conformer.changelogs:
-        return None
-    return Disk(project.folder / STATE_FOLDER / "state" / name, project.endpoints.kafka, conformer.changelogs)
-
-
 def _handler(
-    project: Project, name: str, conformer: Conformer, *, health: Health, stop: asyncio.Event, disk: Disk | None
+    project: Project, name: str, conformer: Conformer, *, health: Health, stop: asyncio.Event
 ) -> ConformHandler:
     outbox = Outbox(project.endpoints.kafka, topics.group(project.name, name), **{"delivery.timeout.ms": DELIVERY_MS})
     letters_to = topics.dead_letters(project.name, name)
@@ -307,7 +308,10 @@ def _handler(
     def confirm() -> None:
         epoch.confirm(admin, project.name, conformer.epoch)
 
-    states = None if disk is None else States(conformer.changelogs, disk, outbox, health.beat)
+    states = None
+    if conformer.changelogs:
+        disk = Disk(project.folder / STATE_FOLDER / "state" / name, project.endpoints.kafka, conformer.changelogs)
+        states = States(conformer.changelogs, disk, outbox, health.beat)
     return ConformHandler(
         conformer, outbox, health=health, letters_to=letters_to, stop=stop, confirm=confirm, states=states
     )

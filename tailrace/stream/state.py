@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -46,6 +46,9 @@ class Library(Protocol):
     def drop(self, store: Store) -> None:
         """Remove a store."""
 
+    def close(self) -> None:
+        """Let go of everything."""
+
     def read(self, place: Place, since: int) -> Iterator[Sequence[Message]]:
         """Yield what a changelog's partition holds from an offset up to its present end; nothing while it waits."""
 
@@ -59,6 +62,14 @@ class _Held:
     since: float  # when it was given up, on the monotonic clock; 0 while it is ours
 
 
+@dataclass(frozen=True)
+class _Assignment:
+    """Which partitions keep images, and which of them were taken since they were assigned."""
+
+    places: frozenset[Place] = frozenset()
+    taken: set[Place] = field(default_factory=set)
+
+
 class States:
     """The images of all partitions. ``changelogs`` are by raw topic: a table that is not in it keeps none."""
 
@@ -67,17 +78,17 @@ class States:
     ) -> None:
         self._changelogs, self._library, self._outbox, self._beat = dict(changelogs), library, outbox, beat
         self._held: dict[Place, _Held] = {}
-        self._owned: frozenset[Place] = frozenset()
+        self._assignment = _Assignment()
 
     def own(self, places: Iterable[Place]) -> list[Place]:
         """Hear which raw partitions are this process's from now on; return those that keep images."""
-        self._owned = frozenset(place for place in places if place[0] in self._changelogs)
-        return sorted(self._owned)
+        self._assignment = _Assignment(frozenset(place for place in places if place[0] in self._changelogs))
+        return sorted(self._assignment.places)
 
     @property
     def ready(self) -> bool:
         """Whether every partition's images are there."""
-        return all((held := self._held.get(place)) is not None and not held.since for place in self._owned)
+        return self._assignment.taken == self._assignment.places
 
     def of(self, topic: str, partition: int) -> Images | None:
         """Return the images of a partition, rebuilt where they are not there yet; None where its table keeps none.
@@ -87,12 +98,13 @@ class States:
         place = topic, partition
         if topic not in self._changelogs:
             return None
-        if place not in self._owned:
+        assignment = self._assignment  # the next one comes from another thread
+        if place not in assignment.places:
             raise Moved
-        held = self._held.get(place)
-        if held is None or held.since:
-            held = self._held[place] = self._take(place, held)
-        return held.images
+        if place not in assignment.taken:
+            self._held[place] = self._take(place, self._held.get(place), assignment)
+            assignment.taken.add(place)
+        return self._held[place].images
 
     def keep(self, topic: str, partition: int, last: int) -> None:
         """Make what a batch changed durable: in the changelog, acknowledged, then in the store."""
@@ -112,15 +124,22 @@ class States:
             if now - held.since > IDLE_SECONDS:
                 self._library.drop(self._held.pop(place).images.store)
 
+    def close(self) -> None:
+        """Give everything up."""
+        for held in self._held.values():
+            self._library.drop(held.images.store)
+        self._held.clear()
+        self._library.close()
+
     def _send(self, place: Place, messages: Iterable[tuple[bytes, bytes | None]]) -> None:
         topic, partition = self._changelogs[place[0]], place[1]
         for key, value in messages:
             self._outbox.send(topic, key=key, value=value, partition=partition)
         self._outbox.flush(FLUSH_SECONDS)
 
-    def _take(self, place: Place, held: _Held | None) -> _Held:
+    def _take(self, place: Place, held: _Held | None, assignment: _Assignment) -> _Held:
         """Claim a partition and rebuild its images up to the claim; remove what a process without a claim wrote."""
-        if held is not None and time.monotonic() - held.since > IDLE_SECONDS:
+        if held is not None and held.since and time.monotonic() - held.since > IDLE_SECONDS:
             self._library.drop(held.images.store)
             held = None
         token = secrets.token_bytes(16)
@@ -128,23 +147,22 @@ class States:
         store = self._library.store(place) if held is None else held.images.store
         rebuild = Rebuild(token) if held is None else Rebuild(token, held.claim, held.images.through)
         try:
-            self._rebuild(place, rebuild, store, 0 if held is None else held.claim)
+            self._rebuild(place, rebuild, store, assignment)
         except BaseException:
             if held is None:
                 self._library.drop(store)
             raise
         if rebuild.lost:
-            log.warning(
-                "images written by a process that had lost its partition", topic=place[0], count=len(rebuild.lost)
-            )
+            count = len(rebuild.lost)
+            log.warning("images written by a process that had lost its partition", topic=place[0], count=count)
             self._send(place, entries(rebuild.mine, rebuild.through, dict.fromkeys(rebuild.lost)))
         return _Held(Images(store, rebuild.through), rebuild.mine, 0.0)
 
-    def _rebuild(self, place: Place, rebuild: Rebuild, store: Store, since: int) -> None:
+    def _rebuild(self, place: Place, rebuild: Rebuild, store: Store, assignment: _Assignment) -> None:
         begun, said = time.monotonic(), 0.0
-        for messages in self._library.read(place, since):
+        for messages in self._library.read(place, max(0, rebuild.claim)):
             self._beat()
-            if place not in self._owned:
+            if assignment is not self._assignment:
                 raise Moved
             rebuild.take(messages)
             if rebuild.changes:

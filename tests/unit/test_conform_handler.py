@@ -11,8 +11,11 @@ from tailrace import contract
 from tailrace.errors import Fatal, Retryable
 from tailrace.health import Health
 from tailrace.kafka import Outbox
+from tailrace.stream.changelog import CLAIM
 from tailrace.stream.conform import Conformer, TablePlan
 from tailrace.stream.processor import ConformHandler
+from tailrace.stream.state import States
+from tests.cluster import CHANGELOG, RAW, Cluster, ListLibrary, ListOutbox
 from tests.raw import READING_SCHEMA, message, payload, reading
 
 if TYPE_CHECKING:
@@ -78,3 +81,29 @@ def test_a_stop_while_kafka_is_away_leaves_the_batch_undone() -> None:
 def test_a_message_that_kafka_refuses_is_fatal() -> None:
     with pytest.raises(Fatal, match="too large"):
         run(TroubledOutbox(Fatal("too large")), Health("conform"))
+
+
+def test_ready_waits_until_the_images_of_every_partition_are_restored() -> None:
+    health, cluster = Health("conform"), Cluster()
+
+    async def assign() -> list[bool]:
+        plan = TablePlan(RAW, "out", contract.build("reading", READING_SCHEMA, where="reading"), 7, changelog=CHANGELOG)
+        conformer, outbox = Conformer([plan], epoch=1, worker="conform"), ListOutbox(cluster)
+        states = States(conformer.changelogs, ListLibrary(cluster), outbox)
+        handler = ConformHandler(
+            conformer, outbox, health=health, letters_to="dlq", stop=asyncio.Event(), states=states
+        )
+        seen = []
+        for places in ([(RAW, 0), ("other", 0)], [], [(RAW, 0)]):
+            handler.assigned(places) if places else handler.revoked()
+            handler.turn(len(places))
+            seen.append(health.ready)
+            if places:
+                await asyncio.wait_for(handler._restoring, 10)
+            handler.turn(len(places))
+            seen.append(health.ready)
+        await handler.close()
+        return seen
+
+    assert asyncio.run(assign()) == [False, True, False, False, False, True]
+    assert [found.key for found in cluster.topics[CHANGELOG]] == [CLAIM, CLAIM]

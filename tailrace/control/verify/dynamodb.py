@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 SEPARATOR = " / "
 BATCH = 100
+# DynamoDB Local reads for each page what is left of the table or segment, up to the limit if there is one: 370,000 items
+# in one go were more than its memory, in segments they take a minute. DynamoDB itself does not mind.
+SEGMENTS, PAGE_ITEMS = 16, 4000
 DIGITS, SMALLEST, LARGEST = 38, -130, 125  # significant digits, exponents of the first one
 
 
@@ -71,7 +74,12 @@ class DynamoDB:
 
     def scan(self) -> Iterator[Seen]:
         """Yield every item that is not a tombstone."""
-        request: dict[str, Any] = {"TableName": self.name, "ConsistentRead": True}
+        for segment in range(SEGMENTS):
+            yield from self._scan(segment)
+
+    def _scan(self, segment: int) -> Iterator[Seen]:
+        request = {"TableName": self.name, "ConsistentRead": True, "Limit": PAGE_ITEMS}
+        request |= {"Segment": segment, "TotalSegments": SEGMENTS}
         while True:
             page = self._call("scan", request)
             yield from (self._seen(item) for item in page["Items"] if not _deleted(item))

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 SEPARATOR = " / "
 BATCH = 100
-# DynamoDB Local reads for each page what is left of the table or segment, up to the limit if there is one: 370,000 items
-# in one go were more than its memory, in segments they take a minute. DynamoDB itself does not mind.
+# DynamoDB Local reads for each page what is left of the table or segment, up to the limit if there is one: 370,000
+# items in one go were more than its memory, in segments they take a minute. DynamoDB itself does not mind.
 SEGMENTS, PAGE_ITEMS = 16, 4000
 DIGITS, SMALLEST, LARGEST = 38, -130, 125  # significant digits, exponents of the first one
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Place = tuple[str, int]
 Offsets = dict[Place, int]
 TIMEOUT = 15.0
+QUIET = 2  # librdkafka's own lines go to the terminal as they are; what matters comes as errors of calls too
 
 
 class Outbox:
@@ -38,6 +39,7 @@ class Outbox:
             "queue.buffering.max.messages": 1_000_000,
             "delivery.timeout.ms": 60_000,
             "message.max.bytes": 20_000_000,  # the topic has the last word
+            "log_level": QUIET,
             "delivery.report.only.error": True,  # flush counts what is on its way; only a failure is worth a call
             **extra,
         }
@@ -99,7 +101,7 @@ class KafkaAdmin:
 
     def __init__(self, bootstrap: str) -> None:
         self.bootstrap = bootstrap
-        self.client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
+        self.client = AdminClient({"bootstrap.servers": bootstrap, "log_level": QUIET})
 
     def partitions(self) -> dict[str, int]:
         """Return partition counts by topic."""
@@ -194,6 +196,7 @@ def reader(bootstrap: str, client: str, **extra: Any) -> Consumer:
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "enable.partition.eof": True,
+            "log_level": QUIET,
             **extra,
         }
     )

@@ -10,7 +10,7 @@ from tailrace import contract, settings
 from tailrace.connector import HEARTBEAT, Connector
 from tailrace.control.checks.settings import RULES
 from tailrace.project import Project
-from tailrace.source import heartbeat
+from tailrace.source import heartbeat, unchanged
 from tailrace.source.catalogue import Catalogue, Column, Publication, Slot, Table
 from tailrace.targets import DynamoDBTable, LakeTable, SearchIndex
 
@@ -45,6 +45,7 @@ FIELDS: list[dict[str, Any]] = [
 ]
 CONFIG = {
     **{rule.key: rule.value for rule in RULES},
+    unchanged.SETTING: unchanged.fresh("k3JbT0f9xW2mQ7aZ"),
     "database.dbname": "shop",
     "database.password": "${env:PASSWORD}",
     "topic.prefix": "shop.raw",

@@ -7,11 +7,13 @@ No service is asked: keys are assumed to be ``id``, and ``tailrace check`` says 
 from __future__ import annotations
 
 import re
+import secrets
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from tailrace.errors import Refused, UsageError
+from tailrace.source import unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,6 +45,7 @@ class Wanted:
             "bucket": f"{self.name.replace('_', '-')}-lake",
             "tables": ",".join(self.tables),
             "table": self.tables[0],
+            "placeholder": unchanged.fresh(secrets.token_hex(unchanged.LEAST_RANDOM)),
             "record": first,
             "variable": variable(first),
             "dynamodb": _lines(

@@ -105,6 +105,17 @@ def test_a_nullable_column_under_a_conform_function_is_a_warning() -> None:
     assert found.severity == "warning"
 
 
+@pytest.mark.parametrize(
+    ("setting", "severity"), [("__debezium_unavailable_value", "warning"), ("hex:5f5f", "warning"), ("hex:0", "error")]
+)
+def test_a_placeholder_that_a_user_could_write_is_a_warning_and_one_that_is_no_text_an_error(
+    setting: str, severity: str
+) -> None:
+    found = only(shop(config={"unavailable.value.placeholder": setting}), seen())
+    assert found.severity == severity
+    assert "unavailable.value.placeholder" in found.what
+
+
 def test_a_long_text_without_full_identity_is_restored_and_what_cannot_be_is_said_with_the_sql() -> None:
     made = shop(sinks={"stores": (LakeTable("orders", record="orders"),)})
     found = only(made, seen(replace(ORDERS, identity="DEFAULT")))

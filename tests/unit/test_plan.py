@@ -178,6 +178,15 @@ def test_the_connector_is_compared_setting_by_setting_with_secrets_masked() -> N
     )
 
 
+def test_the_placeholder_of_a_running_connector_is_not_changed() -> None:
+    step = connector.compare("shop", {**CONFIG, "unavailable.value.placeholder": "another"}, CONFIG, RUNNING)
+    assert step.action == "conflict"
+    without = {key: value for key, value in CONFIG.items() if key != "unavailable.value.placeholder"}
+    assert connector.compare("shop", CONFIG, without, RUNNING).action == "conflict"
+    named = {**without, "unavailable.value.placeholder": "__debezium_unavailable_value"}
+    assert connector.compare("shop", named, without, RUNNING).action == "change"
+
+
 def test_a_connector_that_failed_or_was_stopped_is_started_again() -> None:
     failed = Status("RUNNING", ("FAILED",), "PSQLException: no such slot")
     step = connector.compare("shop", CONFIG, CONFIG, failed)

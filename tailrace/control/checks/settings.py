@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tailrace.connector import HEARTBEAT
 from tailrace.control.checks.finding import Finding, error, warning
 from tailrace.control.resources.topics import MESSAGE_BYTES
-from tailrace.source import heartbeat
+from tailrace.errors import ProjectError
+from tailrace.source import heartbeat, unchanged
 from tailrace.source.connect import masked
 
 if TYPE_CHECKING:
@@ -72,12 +74,6 @@ RULES = (
     Rule("slot.drop.on.stop", "false", "a stopped connector would lose every change until it runs again", "false"),
     Rule("snapshot.mode", "initial", "rows older than the slot would never arrive", "initial", risky=True),
     Rule(
-        "unavailable.value.placeholder",
-        "__debezium_unavailable_value",
-        "an unchanged TOAST value is recognised by this placeholder",
-        "__debezium_unavailable_value",
-    ),
-    Rule(
         "producer.override.max.request.size",
         str(MESSAGE_BYTES),
         "the topics take messages of this size; Connect's default of 1 MiB stops the task at a larger row",
@@ -105,7 +101,25 @@ def check(connector: Connector) -> Iterator[Finding]:
         if connector.config.get(key):
             yield error(f"{place}: {key} must not be set.", f"{why}.")
     yield from _heartbeat(connector, place)
+    yield from _placeholder(connector, place)
     yield from _secrets(connector.config, place)
+
+
+def _placeholder(connector: Connector, place: str) -> Iterator[Finding]:
+    setting = connector.config.get(unchanged.SETTING, unchanged.DEFAULT)
+    if unchanged.certain(setting):
+        return
+    try:
+        unchanged.of(connector.config)
+    except ProjectError as refused:
+        yield error(f"{place}: {refused.problem}", hint=refused.hint)
+        return
+    yield warning(
+        f"{place}: {unchanged.SETTING} could be a user's text.",
+        "Where an unchanged long value is not sent, this stands for it; a text that equals it would be taken for it."
+        " One that begins with a zero byte equals no text of Postgres.",
+        hint=f'Before the first record is captured: "{unchanged.SETTING}": "{unchanged.fresh(secrets.token_hex(16))}"',
+    )
 
 
 def _heartbeat(connector: Connector, place: str) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tailrace.deadline import Deadline, wait_for
 from tailrace.resource import Step
+from tailrace.source import unchanged
 from tailrace.source.connect import masked
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 KIND = "connector"
 PATIENCE = 90.0
+PLACEHOLDER = (
+    f"{unchanged.SETTING} differs from the running connector's: records that are in Kafka would be misread; keep what"
+    " it has, or remove connector and raw topics first"
+)
 
 
 class ConnectorResource:
@@ -78,6 +83,8 @@ def compare(name: str, wanted: Mapping[str, str], found: Mapping[str, str] | Non
     """Return the step that Connect's answer calls for; secrets are masked."""
     if found is None:
         return Step(KIND, name, "create", tuple(f"{key} = {masked(key, value)}" for key, value in wanted.items()))
+    if found.get(unchanged.SETTING, unchanged.DEFAULT) != wanted.get(unchanged.SETTING, unchanged.DEFAULT):
+        return Step(KIND, name, "conflict", (PLACEHOLDER,))
     keys = [key for key in {**wanted, **found} if key != "name" and wanted.get(key) != found.get(key)]
     lines = [f"{key}: {_shown(key, found.get(key))} -> {_shown(key, wanted.get(key))}" for key in sorted(keys)]
     if status is not None and not status.running and status.connector != "UNASSIGNED":

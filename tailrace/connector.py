@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HEARTBEAT = f"{topics.HEARTBEAT_SCHEMA}.{topics.HEARTBEAT_TABLE}"
+SIGNAL = f"{topics.HEARTBEAT_SCHEMA}.{topics.SIGNAL_TABLE}"
+OWN = (HEARTBEAT, SIGNAL)  # tables that are Tailrace's, not the user's
 
 
 @dataclass(frozen=True)
@@ -58,14 +60,19 @@ class Connector:
 
     @property
     def published(self) -> tuple[str, ...]:
-        """Every captured table as ``schema.table``, the heartbeat table included, in the file's order."""
+        """Every captured table as ``schema.table``, those of Tailrace included, in the file's order."""
         listed = self._need("table.include.list").split(",")
         return tuple(entry.strip().replace("\\.", ".") for entry in listed if entry.strip())
 
     @property
     def tables(self) -> tuple[str, ...]:
         """The captured tables of the user."""
-        return tuple(table for table in self.published if table != HEARTBEAT)
+        return tuple(table for table in self.published if table not in OWN)
+
+    @property
+    def notifications(self) -> str:
+        """The topic in which Debezium tells how its snapshots go; empty where the file names none."""
+        return self.config.get("notification.sink.topic.name", "")
 
 
 def load(path: Path) -> Connector:

@@ -31,7 +31,12 @@ PARTS = ("connectors", "schemas", "processors", "sinks", "migrations")
 STOP_SECONDS = 60
 RENAMED = {
     "tailrace.toml": (('"bank"', '"{name}"'), ("bank-lake", "{name}-lake")),
-    "connectors/bank.json": (("bank.raw", "{name}.raw"), ("tailrace_bank", "tailrace_{name}"), ('"bank"', '"{name}"')),
+    "connectors/bank.json": (
+        ("bank.raw", "{name}.raw"),
+        ("tailrace_bank", "tailrace_{name}"),
+        ("bank.notifications", "{name}.notifications"),
+        ('"bank"', '"{name}"'),
+    ),
     "sinks/dynamodb.py": (('"bank"', '"{name}"'),),
     "sinks/search.py": (('    "customers"', '    "{name}-customers"'),),
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tailrace import contract, settings
-from tailrace.connector import HEARTBEAT, Connector
+from tailrace.connector import HEARTBEAT, SIGNAL, Connector
 from tailrace.control.checks.settings import RULES
 from tailrace.project import Project
 from tailrace.source import heartbeat, unchanged
@@ -51,7 +51,8 @@ CONFIG = {
     "topic.prefix": "shop.raw",
     "slot.name": "tailrace_shop",
     "publication.name": "tailrace_shop",
-    "table.include.list": f"public.orders,{HEARTBEAT}",
+    "table.include.list": f"public.orders,{HEARTBEAT},{SIGNAL}",
+    "notification.sink.topic.name": "shop.notifications",
     "heartbeat.interval.ms": "5000",
     "heartbeat.action.query": heartbeat.ACTION,
 }
@@ -62,7 +63,7 @@ SEEN = Catalogue(
     encoding="UTF8",
     settings={"wal_level": "logical", "max_slot_wal_keep_size": "1024", "max_replication_slots": "8"},
     replication_role=True,
-    names=("public.orders", HEARTBEAT),
+    names=("public.orders", HEARTBEAT, SIGNAL),
     tables={"public.orders": ORDERS, HEARTBEAT: BEAT},
     publications={},
     slots={},
@@ -73,7 +74,7 @@ PUBLISHED = Publication(
     schemas=(),
     operations=frozenset({"insert", "update", "delete", "truncate"}),
     via_root=True,
-    tables=("public.orders", HEARTBEAT),
+    tables=("public.orders", HEARTBEAT, SIGNAL),
 )
 SLOT = Slot("tailrace_shop", "pgoutput", "shop", active=True, wal_status="reserved", retained_bytes=0)
 SINKS: tuple[Any, ...] = (

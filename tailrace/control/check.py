@@ -1,14 +1,17 @@
 """``tailrace check``: what would go wrong, before anything runs, with the SQL or the edit that mends it.
 
 ``judge`` is pure: project files and one picture of the catalogue in, findings out, errors first. ``check`` takes the
-picture. Connect is asked one question, and only when the slot is already there or something was streamed.
+picture. A check of source and files needs no running Kafka or Connect: what they did not say is a finding of its own.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tailrace.control import epochs
 from tailrace.control.checks import contracts, server, settings, sinks, tables
+from tailrace.control.checks import epochs as epoch_checks
+from tailrace.control.epochs import Verdict
 from tailrace.control.services import Services
 from tailrace.errors import Unreachable
 
@@ -17,17 +20,21 @@ if TYPE_CHECKING:
     from tailrace.project import Project
     from tailrace.source.catalogue import Catalogue
 
+NONE = Verdict()  # nothing was applied yet
 ORDER = ("error", "warning", "note")
 
 
-def judge(project: Project, seen: Catalogue, *, streamed: bool | None = False) -> list[Finding]:
-    """Return every finding, errors first; ``streamed`` as tailrace.control.checks.server takes it."""
+def judge(
+    project: Project, seen: Catalogue, *, streamed: bool | None = False, verdict: Verdict | None = NONE
+) -> list[Finding]:
+    """Return every finding, errors first; ``streamed`` and ``verdict`` as checks.server and checks.epochs take them."""
     found = [
         *server.check(project.connector, seen, streamed=streamed),
         *settings.check(project.connector),
         *tables.check(project, seen),
         *contracts.check(project, seen),
         *sinks.check(project, seen),
+        *epoch_checks.check(verdict),
     ]
     return sorted(found, key=lambda finding: ORDER.index(finding.severity))
 
@@ -36,7 +43,15 @@ def check(project: Project) -> list[Finding]:
     """Read the catalogue, ask Connect for its offset, and judge."""
     with Services(project) as services:
         seen = services.catalogue()
-        return judge(project, seen, streamed=_streamed(services))
+        return judge(project, seen, streamed=_streamed(services), verdict=_verdict(services))
+
+
+def _verdict(services: Services) -> Verdict | None:
+    """Judge the recorded epoch; None when Kafka or Connect does not answer."""
+    try:
+        return epochs.judge(services)
+    except Unreachable:
+        return None
 
 
 def _streamed(services: Services) -> bool | None:

@@ -16,7 +16,7 @@ from tailrace.control.resources.connector import ConnectorResource
 from tailrace.control.resources.control import ControlRecord
 from tailrace.control.resources.dynamodb import DynamoDBTableResource
 from tailrace.control.resources.dynamodb import declared as declared_tables
-from tailrace.control.resources.heartbeat import HeartbeatTable
+from tailrace.control.resources.heartbeat import HEARTBEAT, SIGNAL, OwnTable
 from tailrace.control.resources.publication import PublicationResource
 from tailrace.control.resources.schemas import SchemaResource
 from tailrace.control.resources.search import SearchIndexResource
@@ -67,7 +67,8 @@ def resources(services: Services) -> list[Resource]:
     records = dict.fromkeys(project.record_of(table) for table in project.connector.tables)
     changelogs = changelog.declared(project, services.catalogue())
     return [
-        HeartbeatTable(services),
+        OwnTable(services, HEARTBEAT),
+        *([OwnTable(services, SIGNAL)] if SIGNAL.name in project.connector.published else []),
         PublicationResource(services),
         *(topic_kind.TopicResource(services.admin, topic) for topic in topic_kind.declared(project)),
         *(changelog.ChangelogTopic(services.admin, topic) for topic in changelogs),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from opensearchpy import OpenSearch
 
 from tailrace import aws
-from tailrace.connector import HEARTBEAT
+from tailrace.connector import OWN
 from tailrace.kafka import KafkaAdmin
 from tailrace.registry import Registry
 from tailrace.source import catalogue
@@ -45,7 +45,7 @@ class Services:
 
     def catalogue(self) -> catalogue.Catalogue:
         """Take a fresh picture of the source's catalogue."""
-        return catalogue.read(self.database, [*self.project.connector.published, HEARTBEAT])
+        return catalogue.read(self.database, [*self.project.connector.published, *OWN])
 
     @cached_property
     def admin(self) -> KafkaAdmin:

@@ -17,6 +17,7 @@ import psycopg2
 
 from tailrace import topics
 from tailrace.control import dlq, local
+from tailrace.control.epochs import Watch
 from tailrace.control.heads import Heads
 from tailrace.errors import ProjectError, Unreachable
 from tailrace.kafka import KafkaAdmin
@@ -45,6 +46,7 @@ class SourceState:
 
     ``limit_bytes`` is max_slot_wal_keep_size, None where it is not set. ``growth`` is in bytes a second, None in the
     first sample. ``seconds_left`` is how long the slot lives if it goes on growing like that; None when it does not.
+    ``ended`` says what speaks against the recorded epoch (tailrace.control.epochs).
     """
 
     slot: str
@@ -54,6 +56,8 @@ class SourceState:
     limit_bytes: int | None = None
     growth: float | None = None
     seconds_left: float | None = None
+    epoch: int = 0
+    ended: tuple[str, ...] = ()
     connector: str = ""
     running: bool = False
     trouble: str = ""
@@ -119,6 +123,7 @@ class Monitor:
         self._heads = Heads(project.endpoints.kafka, project.name)
         self._open.callback(self._heads.close)
         self._database: Connection | None = None
+        self._epoch = Watch(project)
         self._letters: dict[str, tuple[tuple[Offsets, Offsets], dict[str, int]]] = {}
         self._workers = {name: "processor" for name in project.processors if project.tables_of(name)}
         self._workers |= dict.fromkeys(project.sinks, "sink")
@@ -209,6 +214,8 @@ class Monitor:
         except (Unreachable, psycopg2.Error) as error:
             self._database = None
             said.append("Postgres does not answer" if isinstance(error, psycopg2.Error) else str(error))
+        verdict = self._epoch.verdict()
+        state |= {"epoch": verdict.epoch, "ended": tuple(reason.said for reason in verdict.reasons)}
         shown, running, trouble = self._connector()
         said += [trouble] if trouble else []
         return SourceState(project.connector.slot, **state, connector=shown, running=running, trouble=" · ".join(said))

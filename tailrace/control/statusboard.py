@@ -22,7 +22,7 @@ def board(status: Status) -> RenderableType:
 
 
 def source(state: SourceState) -> Text:
-    """Return the source in one line, and its trouble in a second one."""
+    """Return the source in one line, and below it what is wrong with it."""
     line = Text("source  ")
     line.append(state.connector, "green" if state.running else "red")
     slot = "active" if state.active else "not active"
@@ -30,6 +30,8 @@ def source(state: SourceState) -> Text:
         f" · slot {state.slot} {slot}, holds {size(state.retained_bytes)} of WAL ({state.wal_status or 'unknown'})"
     )
     line.append(f", {left(state)}" if state.wal_status else "")
+    for said in state.ended:
+        line.append(f"\n        epoch {state.epoch}: {said}: `tailrace epoch bump`", "red")
     return line.append(f"\n        {state.trouble}", "red") if state.trouble else line
 
 

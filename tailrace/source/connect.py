@@ -85,7 +85,8 @@ class Connect:
         """Return the committed source offset (lsn_proc and so on), or None when there is none yet."""
         found = self._call("GET", f"/connectors/{name}/offsets")
         entries = (found or {}).get("offsets") or []
-        return dict(entries[0].get("offset") or {}) if entries else None
+        own = [entry for entry in entries if entry.get("partition")]  # notifications leave one without a partition
+        return dict(own[0].get("offset") or {}) if own else None
 
     def lsn(self, name: str) -> int | None:
         """Return the LSN up to which every change is in Kafka (its committed ``lsn_proc``), or None."""
@@ -158,7 +159,8 @@ class Connect:
                 detail=f"{self._http.base_url}: {type(error).__name__}",
                 hint="Is it up? `tailrace stack status` shows the local one.",
             ) from error
-        return None if response.status_code == httpx.codes.CONFLICT else response
+        moving = response.is_server_error and "rebalance is expected" in response.text  # 500 in some places, not 409
+        return None if moving or response.status_code == httpx.codes.CONFLICT else response
 
 
 def _refused(response: httpx.Response, path: str) -> ProjectError | Unreachable:

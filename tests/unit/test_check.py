@@ -272,7 +272,10 @@ def test_a_publication_for_all_tables_is_an_error_and_a_narrow_one_a_warning() -
     wide = only(shop(), seen(publications={"tailrace_shop": replace(PUBLISHED, all_tables=True)}))
     assert (wide.severity, wide.sql.split(";")[0]) == ("error", 'DROP PUBLICATION "tailrace_shop"')
     narrow = only(shop(), seen(publications={"tailrace_shop": replace(PUBLISHED, tables=("public.orders",))}))
-    assert (narrow.severity, narrow.what) == ("warning", "The publication tailrace_shop lacks tailrace.heartbeat.")
+    assert (narrow.severity, narrow.what) == (
+        "warning",
+        "The publication tailrace_shop lacks tailrace.heartbeat, tailrace.signal.",
+    )
     leaves = only(shop(), seen(publications={"tailrace_shop": replace(PUBLISHED, via_root=False)}))
     assert "publish_via_partition_root = true" in leaves.sql
 

@@ -31,7 +31,7 @@ def test_every_named_table_is_captured_and_goes_to_the_stores(tmp_path: Path) ->
     lay_out(tmp_path, wanted(tmp_path, "my-shop", "crm", ["public.orders", "sales.line-items"]))
     made = project.load_source(tmp_path)
     assert made.connector.database == "crm"
-    assert made.connector.published == ("public.orders", "sales.line-items", "tailrace.heartbeat")
+    assert made.connector.published == ("public.orders", "sales.line-items", "tailrace.heartbeat", "tailrace.signal")
     assert (made.connector.slot, made.settings.lake.bucket) == ("tailrace_my_shop", "my-shop-lake")
     text = json.dumps(AVSC)
     for record in ("orders", "line-items"):

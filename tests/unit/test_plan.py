@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tailrace import topics
-from tailrace.connector import HEARTBEAT
+from tailrace.connector import HEARTBEAT, SIGNAL
 from tailrace.control.apply import take
+from tailrace.control.epochs import Reason
 from tailrace.control.plan import Plan
 from tailrace.control.resources import changelog, connector, control, dynamodb, publication, schemas, search
 from tailrace.control.resources import topics as topic_kind
@@ -27,7 +28,7 @@ RUNNING = Status("RUNNING", ("RUNNING",))
 
 def test_the_publication_is_created_with_exactly_the_captured_tables() -> None:
     step = publication.compare(shop().connector, seen())
-    assert (step.action, step.lines) == ("create", ("table public.orders", f"table {HEARTBEAT}"))
+    assert (step.action, step.lines) == ("create", ("table public.orders", f"table {HEARTBEAT}", f"table {SIGNAL}"))
     (sql,) = publication.statements("p", ['public.or"ders'], exists=False)
     assert sql.startswith('CREATE PUBLICATION "p" FOR TABLE "public"."or""ders" WITH (publish = ')
 
@@ -37,8 +38,8 @@ def test_a_publication_that_differs_is_changed_and_one_for_all_tables_a_conflict
     other = replace(PUBLISHED, tables=("public.orders", "public.old"), via_root=False, filtered=("public.orders",))
     step = publication.compare(made, seen(publications={"tailrace_shop": other}))
     assert step.action == "change"
-    assert step.lines[:2] == (f"+ table {HEARTBEAT}", "- table public.old")
-    assert len(step.lines) == 4
+    assert step.lines[:3] == (f"+ table {HEARTBEAT}", f"+ table {SIGNAL}", "- table public.old")
+    assert len(step.lines) == 5
     wide = replace(PUBLISHED, all_tables=True)
     assert publication.compare(made, seen(publications={"tailrace_shop": wide})).action == "conflict"
     same = publication.compare(made, seen(publications={"tailrace_shop": PUBLISHED}))
@@ -145,24 +146,19 @@ def test_two_declarations_of_one_alias_are_refused() -> None:
         search.declared(shop(sinks={"search": twice}))
 
 
-def test_another_slot_server_or_topic_than_recorded_is_a_conflict() -> None:
-    assert control.compare("c", None, NOW, ["raw"], slot_lost=False).action == "create"
-    assert control.compare("c", NOW, NOW, ["raw"], slot_lost=False).action == "none"
-    for changed in (
-        replace(NOW, slot="other"),
-        replace(NOW, system_identifier="8"),
-        replace(NOW, topics={"raw": "another"}),
-        replace(NOW, topics={}),
-        replace(NOW, partitions={"raw": 4}),
-    ):
-        assert control.compare("c", NOW, changed, ["raw"], slot_lost=False).action == "conflict"
-    assert control.compare("c", NOW, NOW, ["raw"], slot_lost=True).action == "conflict"
+def test_an_epoch_that_ended_is_a_conflict_that_names_the_command_and_one_in_doubt_is_not() -> None:
+    assert control.compare("c", None, NOW, ["raw"]).action == "create"
+    assert control.compare("c", NOW, NOW, ["raw"]).action == "none"
+    ended = control.compare("c", NOW, NOW, ["raw"], [Reason("the slot is gone"), Reason("doubt", hard=False)])
+    assert (ended.action, ended.lines[0]) == ("conflict", "the slot is gone")
+    assert "`tailrace epoch bump`" in ended.lines[1]
+    assert control.compare("c", NOW, NOW, ["raw"], [Reason("doubt", hard=False)]).action == "none"
 
 
 def test_a_topic_that_joins_or_leaves_the_project_changes_the_record() -> None:
     more = replace(NOW, topics={"raw": "id", "new": "n"}, partitions={"raw": 3, "new": 3})
-    assert control.compare("c", NOW, more, ["raw", "new"], slot_lost=False).lines == ("+ new",)
-    fewer = control.compare("c", more, NOW, ["raw"], slot_lost=False)
+    assert control.compare("c", NOW, more, ["raw", "new"]).lines == ("+ new",)
+    fewer = control.compare("c", more, NOW, ["raw"])
     assert (fewer.action, fewer.lines) == ("change", ("- new",))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tailrace.control.checks.finding import Finding, error, warning
+from tailrace.epoch import MEND
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +66,7 @@ def _room(connector: Connector, seen: Catalogue, *, streamed: bool | None) -> It
         yield error(
             f"The slot {connector.slot} is gone.",
             "The connector has streamed from it: what was committed since it was dropped is not in Kafka.",
-            hint="Start a new life of the pipeline: fresh topics and stores, then `tailrace apply`.",
+            hint=MEND,
         )
 
 
@@ -96,7 +97,7 @@ def _slot(slot: Slot, database: str, *, streamed: bool | None) -> Iterator[Findi
             f"The slot {slot.name} is lost.",
             "Postgres removed WAL that it still needed (max_slot_wal_keep_size).",
             sql=drop,
-            hint="Then start a new life of the pipeline: fresh topics and stores, then `tailrace apply`.",
+            hint=MEND,
         )
     elif slot.wal_status == "unreserved":
         yield warning(

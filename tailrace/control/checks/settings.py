@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tailrace.connector import HEARTBEAT
+from tailrace.connector import HEARTBEAT, SIGNAL
 from tailrace.control.checks.finding import Finding, error, warning
 from tailrace.control.resources.topics import MESSAGE_BYTES
 from tailrace.errors import ProjectError
@@ -74,6 +74,23 @@ RULES = (
     Rule("slot.drop.on.stop", "false", "a stopped connector would lose every change until it runs again", "false"),
     Rule("snapshot.mode", "initial", "rows older than the slot would never arrive", "initial", risky=True),
     Rule(
+        "offset.mismatch.strategy",
+        "trust_offset",
+        "a slot that was recreated while the connector was away would lose changes silently",
+        "no_validation",
+        risky=True,
+    ),
+    Rule("signal.data.collection", SIGNAL, "`tailrace snapshot` asks for a snapshot of a table there", risky=True),
+    Rule("signal.enabled.channels", "source", "signals are rows of that table", "source", risky=True),
+    Rule(
+        "incremental.snapshot.watermarking.strategy",
+        "insert_delete",
+        "the signal table would keep two rows for every chunk of a snapshot",
+        "insert_insert",
+        risky=True,
+    ),
+    Rule("notification.enabled.channels", "sink", "how a snapshot goes, and its end, is told there", risky=True),
+    Rule(
         "producer.override.max.request.size",
         str(MESSAGE_BYTES),
         "the topics take messages of this size; Connect's default of 1 MiB stops the task at a larger row",
@@ -101,6 +118,7 @@ def check(connector: Connector) -> Iterator[Finding]:
         if connector.config.get(key):
             yield error(f"{place}: {key} must not be set.", f"{why}.")
     yield from _heartbeat(connector, place)
+    yield from _signals(connector, place)
     yield from _placeholder(connector, place)
     yield from _secrets(connector.config, place)
 
@@ -141,6 +159,21 @@ def _heartbeat(connector: Connector, place: str) -> Iterator[Finding]:
             f"{place}: heartbeat.action.query does not write to {HEARTBEAT}.",
             "A heartbeat moves the slot only when it writes to a published table.",
             hint=f'"heartbeat.action.query": "{heartbeat.ACTION}"',
+        )
+
+
+def _signals(connector: Connector, place: str) -> Iterator[Finding]:
+    if connector.config.get("signal.data.collection") and SIGNAL not in connector.published:
+        yield warning(
+            f"{place}: table.include.list lacks {SIGNAL}.",
+            "Debezium reads signals in the stream, so their table has to be published.",
+            hint=f"Add {SIGNAL} to the list; apply makes the table.",
+        )
+    if connector.config.get("notification.enabled.channels") and not connector.notifications:
+        yield warning(
+            f"{place}: notification.sink.topic.name is not set.",
+            "The connector refuses to start without it.",
+            hint='"notification.sink.topic.name": "PIPELINE.notifications"',
         )
 
 

@@ -6,7 +6,7 @@ import difflib
 import re
 from typing import TYPE_CHECKING
 
-from tailrace.connector import HEARTBEAT
+from tailrace.connector import OWN
 from tailrace.control.checks.finding import Finding, error, note, warning
 from tailrace.source import types
 from tailrace.source.catalogue import quote
@@ -39,7 +39,7 @@ def check(project: Project, seen: Catalogue) -> Iterator[Finding]:
 
 def absent(project: Project, name: str, names: tuple[str, ...]) -> Finding:
     """Say that a table does not exist, with the nearest name that does."""
-    known = [other for other in names if other != HEARTBEAT]
+    known = [other for other in names if other not in OWN]
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known[:10]) or 'no tables'}."
     place = f"connectors/{project.connector.name}.json"
@@ -107,9 +107,7 @@ def restored(connector: Connector, table: Table) -> list[Column]:
     """Return the columns whose unchanged long values are not sent, and restored from the processor's images."""
     if table.identity == "FULL" or not table.toasted or not table.key:
         return []
-    return [
-        column for column in captured(connector, table) if types.toastable(column) and not types.bare_null(column)
-    ]
+    return [column for column in captured(connector, table) if types.toastable(column) and not types.bare_null(column)]
 
 
 def _unsent(project: Project, table: Table) -> Iterator[Finding]:

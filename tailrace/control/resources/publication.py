@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
-from tailrace.connector import HEARTBEAT
+from tailrace.connector import OWN
 from tailrace.control.resources.heartbeat import run
 from tailrace.resource import Step
 from tailrace.source.catalogue import quote
@@ -70,7 +70,7 @@ def compare(connector: Connector, seen: Catalogue) -> Step:
 
 def absent(table: str, names: Iterable[str]) -> str:
     """Say that a table does not exist, with the nearest name that does."""
-    near = difflib.get_close_matches(table, [name for name in names if name != HEARTBEAT], n=1)
+    near = difflib.get_close_matches(table, [name for name in names if name not in OWN], n=1)
     return f"the table {table} does not exist" + (f"; did you mean {near[0]}?" if near else "")
 
 

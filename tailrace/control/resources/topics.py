@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, ResourceType
 
 from tailrace import topics
+from tailrace.connector import SIGNAL
 from tailrace.deadline import wait_for
 from tailrace.errors import Unreachable
 from tailrace.kafka import TIMEOUT
@@ -43,6 +44,7 @@ DEAD_LETTERS = {
     "retention.ms": "-1",  # what expires unread is lost
 }
 CONTROL = {"cleanup.policy": "compact"}
+NOTICES = {"cleanup.policy": "delete", "retention.ms": "-1"}  # a few per snapshot; they tell when one was taken again
 BEATS = {"cleanup.policy": "delete", "retention.ms": str(24 * HOUR_MS)}
 
 
@@ -70,6 +72,8 @@ def declared(project: Project) -> list[Declared]:
     return [
         *(topic(topics.raw(name, table), raw) for table in captured),
         topic(beats(project), BEATS, 1),
+        *([topic(topics.raw(name, SIGNAL), BEATS, 1)] if SIGNAL in project.connector.published else []),
+        *([topic(project.connector.notifications, NOTICES, 1)] if project.connector.notifications else []),
         *(topic(topics.conformed(name, record), CONFORMED) for record in records),
         *(topic(topics.dead_letters(name, worker), DEAD_LETTERS) for worker in workers),
         topic(topics.control(name), CONTROL, 1),
@@ -80,6 +84,21 @@ def beats(project: Project) -> str:
     """Return the topic of Debezium's own heartbeats, which carry no row."""
     prefix = project.connector.config.get("topic.heartbeat.prefix", "__debezium-heartbeat")
     return f"{prefix}.{project.connector.prefix}"
+
+
+def grow(admin: KafkaAdmin, name: str, count: int) -> None:
+    """Give a topic more partitions; only a new epoch may do that."""
+    try:
+        admin.client.create_partitions([NewPartitions(name, count)], request_timeout=TIMEOUT)[name].result()
+    except KafkaException as error:
+        raise failed(name, error) from error
+    wait_for(lambda: admin.partitions().get(name) == count, timeout=30, what=f"{name} to have {count} partitions")
+
+
+def failed(name: str, error: KafkaException) -> Unreachable:
+    """Return what to raise when Kafka refuses to make or change a topic."""
+    said = error.args[0]
+    return Unreachable(f"Kafka does not make the topic {name}.", detail=f"{said.name()}: {said.str()}")
 
 
 class TopicResource:
@@ -105,7 +124,7 @@ class TopicResource:
         try:
             found = self._admin.client.describe_configs([place], request_timeout=TIMEOUT)[place].result()
         except KafkaException as error:
-            raise self._failed(error) from error
+            raise failed(self._topic.name, error) from error
         return {name: str(entry.value) for name, entry in found.items()}
 
     def _create(self) -> None:
@@ -115,7 +134,7 @@ class TopicResource:
             self._admin.client.create_topics([new], request_timeout=TIMEOUT)[topic.name].result()
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise self._failed(error) from error
+                raise failed(self._topic.name, error) from error
         wait_for(lambda: topic.name in self._admin.topic_ids([topic.name]), timeout=30, what=f"the topic {topic.name}")
 
     def _alter(self) -> None:
@@ -127,11 +146,7 @@ class TopicResource:
         try:
             self._admin.client.incremental_alter_configs([place], request_timeout=TIMEOUT)[place].result()
         except KafkaException as error:
-            raise self._failed(error) from error
-
-    def _failed(self, error: KafkaException) -> Unreachable:
-        said = error.args[0]
-        return Unreachable(f"Kafka does not make the topic {self._topic.name}.", detail=f"{said.name()}: {said.str()}")
+            raise failed(self._topic.name, error) from error
 
 
 def compare(topic: Declared, count: int | None, config: Mapping[str, str]) -> Step:
@@ -141,6 +156,9 @@ def compare(topic: Declared, count: int | None, config: Mapping[str, str]) -> St
         return Step(KIND, topic.name, "create", (f"{topic.partitions} partitions", *settings))
     if count != topic.partitions:
         line = f"it has {count} partitions where tailrace.toml says {topic.partitions}; a count is fixed for an epoch"
+        more = "`tailrace epoch bump` adds them, with a new epoch"
+        fewer = f"a topic cannot lose partitions: set [topics] partitions = {count}"
+        line = f"{line}: {more if topic.partitions > count else fewer}"
         return Step(KIND, topic.name, "conflict", (line,))
     lines = tuple(
         f"{name}: {config.get(name)} -> {value}" for name, value in topic.config.items() if config.get(name) != value

@@ -74,7 +74,7 @@ class Intent:
 def intent(project: Project, facts: Facts) -> Intent:
     """Decide; Refused where a topic would have to lose partitions. Pure."""
     recorded, why = facts.recorded, epochs.reasons(facts)
-    growing = grown(topic_kind.declared(project), facts.now.partitions)
+    growing = grown(topic_kind.declared(project), facts.counts)
     fresh = frozenset(name for name, held in recorded.topics.items() if facts.now.topics.get(name) != held)
     fresh &= set(facts.needed)
     went_on = recorded.phase == epoch.SNAPSHOT and not growing and signals.snapshots(facts.notices) <= 1

@@ -8,7 +8,7 @@ doubt on it (soft: rows may be left in the stores that the source no longer has)
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -48,7 +48,7 @@ class Facts:
 
     ``needed`` are the topics of the project; others that the record has are past. ``offset`` is Connect's, None where
     it has none; ``known`` says that Connect has the connector at all. ``notices`` are those of this epoch.
-    ``streamed`` says that the raw topics hold something.
+    ``streamed`` says that the raw topics hold something, ``counts`` are the partitions of every topic there is.
     """
 
     recorded: Epoch
@@ -58,6 +58,7 @@ class Facts:
     known: bool
     streamed: bool
     needed: Sequence[str] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
     notices: Sequence[Notice] = ()
 
 
@@ -106,6 +107,7 @@ def look(services: Services, recorded: Epoch) -> Facts:
         known=services.connect.config(name) is not None,
         streamed=any(services.admin.ends(raw).values()),
         needed=names(project),
+        counts=services.admin.partitions(),
         notices=notices(services.admin, project.connector.notifications, recorded.notified),
     )
 

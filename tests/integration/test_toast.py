@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 from contextlib import closing
@@ -112,16 +113,12 @@ def test_values_that_an_update_leaves_unchanged_are_restored_in_every_type(lette
     assert parked(letters) == []
 
 
-def test_images_outlive_a_kill_and_the_loss_of_their_folder(letters: Bank) -> None:
+def test_images_outlive_a_kill_the_loss_of_their_folder_and_a_move_to_another_processor(letters: Bank) -> None:
     letters.kill("conform")
-    shutil.rmtree(letters.folder / ".tailrace" / "state", ignore_errors=True)
+    for left in (letters.folder / ".tailrace" / "state" / "conform").iterdir():
+        shutil.rmtree(left, ignore_errors=True)
     run(letters, "UPDATE letters SET touched = touched + 1", "DELETE FROM letters WHERE id = 4")
     run(letters, f"INSERT INTO letters SELECT 4, 0, NULL, {values(4)}", "UPDATE letters SET touched = 5 WHERE id = 4")
-    assert_equal(letters)
-    assert parked(letters) == []
-
-
-def test_images_move_with_their_partition_to_another_processor_and_back(letters: Bank) -> None:
     with letters.running("run", "processor", "conform") as second:
         wait_for(lambda: len(folders(letters.folder)) == 2, timeout=WAIT, what="a second processor with images")
         run(letters, "UPDATE letters SET touched = touched + 1", f"UPDATE letters SET a_text = {value('a_text', 5)}")
@@ -133,11 +130,10 @@ def test_images_move_with_their_partition_to_another_processor_and_back(letters:
     assert parked(letters) == []
 
 
-def folders(project: Path) -> list[Path]:
-    """Return the folders of images, one per process, that hold a partition's."""
-    return [
-        found for found in (project / ".tailrace" / "state" / "conform").iterdir() if len(list(found.iterdir())) > 1
-    ]
+def folders(project: Path) -> list[str]:
+    """Return the folders of images, one per process, that hold a partition's; they come and go."""
+    state = str(project / ".tailrace" / "state" / "conform")
+    return [path for path, below, _ in os.walk(state) if below and os.path.dirname(path) == state]  # noqa: PTH120 - walk gives texts
 
 
 def test_a_primary_key_that_changes_under_an_unchanged_value_is_parked_and_mended_by_writing_the_value(

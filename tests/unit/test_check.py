@@ -186,11 +186,11 @@ def test_a_foreign_key_without_an_index_is_a_warning_with_its_sql() -> None:
 
 
 def test_a_type_that_no_contract_holds_is_a_warning() -> None:
-    table = replace(ORDERS, columns=(*ORDERS.columns, Column("place", "point", "point")))
+    table = replace(ORDERS, columns=(*ORDERS.columns, Column("place", "polygon", "polygon")))
     found = only(shop(), seen(table))
     assert (found.severity, found.what) == (
         "warning",
-        "public.orders: place is point, which a contract cannot hold.",
+        "public.orders: place is polygon, which a contract cannot hold.",
     )
 
 

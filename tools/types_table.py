@@ -56,7 +56,7 @@ NOTES: dict[str, str] = {
     "ltree": "not measured: the embedded server has no ltree",
     "tstzrange": "bounds in the time zone of the connector's Java: run it in UTC",
     "vector": "pgvector; the exact single floats",
-    "point": "geometry as Postgres writes it, all digits",
+    "point": "geometry as Postgres writes it, each double in its shortest digits",
 }
 TAIL = """\
 Also: a **domain** is what its base type is; an **enum** is `string`, also a value added while the pipeline runs. A

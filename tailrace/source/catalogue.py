@@ -42,6 +42,7 @@ class Column:
     comment: str = ""
     item: str = ""  # of an array, its elements' type in pg_type
     sort: str = "b"  # pg_type.typtype of the type or, of an array, of its elements: b base, e enum, c composite ...
+    dimensions: int = 0  # as an array was declared; Postgres does not enforce it
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +259,7 @@ SELECT b.attrelid::bigint AS oid, a.attname AS name, t.typname AS type,
        format_type(a.atttypid, a.atttypmod) AS shown, b.modifier, NOT b.required AS nullable,
        t.typtype = 'e' AS enum, a.attgenerated <> '' AS generated, a.atthasdef AS defaulted,
        a.attstorage AS storage, coalesce(col_description(a.attrelid, a.attnum), '') AS comment,
-       coalesce(i.typname, '') AS item, coalesce(i.typtype, t.typtype) AS sort
+       coalesce(i.typname, '') AS item, coalesce(i.typtype, t.typtype) AS sort, a.attndims AS dimensions
 FROM base b JOIN pg_type t ON t.oid = b.type AND t.typtype <> 'd'
 LEFT JOIN pg_type i ON i.typarray = t.oid
 JOIN pg_attribute a ON a.attrelid = b.attrelid AND a.attnum = b.attnum

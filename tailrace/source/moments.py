@@ -13,9 +13,12 @@ DAY_US = 86_400_000_000
 _SECOND = 1_000_000
 _CYCLE_DAYS, _CYCLE_YEARS = 146_097, 400  # after so many days the calendar repeats
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
-# What Debezium makes of a timestamp's infinity (microseconds of java.time's idea of it), and of a date's (days).
-INFINITE_US = {9223372036825200000: "infinity", -9223372036832400000: "-infinity"}
-INFINITE_DAYS = {2**31 - 1: "infinity", -(2**31): "-infinity"}
+# What Debezium 3.7.0 makes of infinity, measured: a date's when streamed, a date's in a snapshot and in an array, a
+# timestamp's in microseconds, a timestamp(3)'s in milliseconds.
+INFINITE_DAYS = {2146033979: "infinity", -2147472691: "-infinity", -622191234: "infinity", -625821272: "-infinity"}
+INFINITE_US = {2**63 - 1: "infinity", -(2**63): "-infinity"}
+INFINITE_MS = {9223372036825200000: "infinity", -9223372036832400000: "-infinity"}
+_FIRST_DAY, _LAST_DAY = -2_440_588, 2_145_042_905  # 4714-11-24 BC, where Postgres begins, and 5874897-12-31
 _FAR = re.compile(r"([+-]?)(\d{4,6})(-\d\d-\d\d)T(\d\d:\d\d)(:\d\d)?(?:\.(\d{1,6})0*)?Z")
 _INTERVAL = re.compile(
     r"P(?:(-?\d+)Y)?(?:(-?\d+)M)?(?:(-?\d+)D)?(?:T(?:(-?\d+)H)?(?:(-?\d+)M)?(?:(-?)(\d+)(?:\.(\d{1,6})0*)?S)?)?"
@@ -40,15 +43,19 @@ def of_days(days: int) -> str:
     """Return the date that lies so many days after 1970-01-01."""
     if days in INFINITE_DAYS:
         return INFINITE_DAYS[days]
+    if not _FIRST_DAY <= days <= _LAST_DAY:
+        raise ValueError("no date of Postgres")
     year, rest = _civil(days)
     return _dated(year, rest)
 
 
 def of_microseconds(microseconds: int) -> str:
-    """Return the timestamp that lies so far after 1970."""
+    """Return the timestamp that lies so far after 1970; ValueError for one that overflowed at the source."""
     if microseconds in INFINITE_US:
         return INFINITE_US[microseconds]
     days, clock = divmod(microseconds, DAY_US)
+    if days < _FIRST_DAY:
+        raise ValueError("no timestamp of Postgres")
     year, rest = _civil(days)
     return _dated(year, f"{rest} {of_clock(clock)}")
 

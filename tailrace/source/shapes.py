@@ -23,7 +23,7 @@ _HEAD = struct.Struct("<BI")
 
 
 def digits(value: Any) -> str:
-    """Return a double as Postgres writes it: the shortest digits that mean it."""
+    """Return a double as Postgres writes it: the shortest digits that mean it (Postgres may write one more)."""
     number = float(value)
     if not math.isfinite(number):
         return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"

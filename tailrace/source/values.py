@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,12 @@ NUMERIC = frozenset({"NUMERIC", "DECIMAL", "MONEY"})
 _DAY_ZERO = date(1970, 1, 1).toordinal()
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - timestamp without time zone is naive by nature
 _DAY_US = 86_400_000_000
+_REFORM = datetime(1582, 10, 25)  # noqa: DTZ001 - same; ten days later, for the days that the reform left out
+_TIMESTAMPS = {"io.debezium.time.MicroTimestamp", "io.debezium.time.Timestamp"}
+_JAVA_ARRAY = re.compile(r"\[Ljava\.lang\.\w+;@[0-9a-f]+")
+_SPECIAL = {
+    "NAN": Decimal("NaN"), "POSITIVE_INFINITY": Decimal("Infinity"), "NEGATIVE_INFINITY": Decimal("-Infinity"),
+}  # fmt: skip
 _LONGEST_UTC = len("2026-01-02T03:04:05.123456Z")
 
 
@@ -72,7 +79,7 @@ def local(microseconds: int) -> datetime | str:
 
 def local_ms(milliseconds: int) -> datetime | str:
     """Return the naive datetime given in milliseconds."""
-    return local(milliseconds * 1000)
+    return moments.INFINITE_MS.get(milliseconds) or local(milliseconds * 1000)
 
 
 def local_ns(nanoseconds: int) -> datetime | str:
@@ -120,6 +127,35 @@ def floating(value: Any) -> float:
     return float(value)
 
 
+def number(text: str) -> Decimal:
+    """Return the number in a text, in which Debezium spells NaN and infinity its own way."""
+    return _SPECIAL.get(text) or Decimal(text)
+
+
+def in_array(convert: Convert, name: str | None, source: str) -> Convert:
+    """Return a converter of elements that refuses what the connector is known to send wrong inside arrays.
+
+    Elements of several dimensions arrive as the names of Java objects, timestamps before the calendar's reform in the
+    Julian calendar.
+    """
+    if source == "_TIMESTAMP" or name in _TIMESTAMPS:
+        return lambda value: _reformed(convert(value))
+    return convert
+
+
+def _reformed(value: Any) -> Any:
+    if value < _REFORM if isinstance(value, datetime) else str(value).endswith("BC"):
+        raise ValueError("a timestamp before 1582-10-25 inside an array")
+    return value
+
+
+def one_dimension(text: Any) -> Any:
+    """Return a text element, unless it is what the connector makes of an array inside an array."""
+    if isinstance(text, str) and text.startswith("[Ljava.lang.") and _JAVA_ARRAY.fullmatch(text):
+        raise ValueError("an array of several dimensions")
+    return text
+
+
 def unscaled(text: str, scale: int) -> Decimal:
     """Return base64 big-endian two's complement, divided by ten to the power of ``scale`` (which may be negative)."""
     integer = int.from_bytes(binary(text), "big", signed=True)
@@ -158,7 +194,7 @@ BY_NAME: dict[str, Convert] = {
 }  # fmt: skip
 BY_TYPE: dict[str, Convert] = {"bytes": binary, "float": floating, "double": floating}
 BY_KIND: dict[str, Convert] = {
-    "float": floating, "double": floating, "bytes": binary, "decimal": Decimal, "numeric": Decimal, "date": day,
+    "float": floating, "double": floating, "bytes": binary, "decimal": number, "numeric": number, "date": day,
     "timestamp-micros": instant, "uuid": UUID,
 }  # fmt: skip
 AMBIGUOUS = frozenset({"time-micros", "local-timestamp-micros"})  # milliseconds or microseconds? only a schema says
@@ -176,7 +212,7 @@ def converter(schema: Mapping[str, Any]) -> Convert | None:
         return bits(int(parameters.get("length", 1)))
     source = str(parameters.get(SOURCE_TYPE, "")).upper()
     if kind == "string" and name is None and source in NUMERIC:
-        return Decimal
+        return number
     if source == "HSTORE" and kind == "string":
         return hstore
     return _listed(schema, source) if kind == "array" else BY_TYPE.get(kind)
@@ -185,9 +221,12 @@ def converter(schema: Mapping[str, Any]) -> Convert | None:
 def _listed(schema: Mapping[str, Any], source: str) -> Convert | None:
     """Return the converter of an array, element by element; only the array itself names its source type, as _X."""
     parameters = {SOURCE_TYPE: source.removeprefix("_"), **(schema["items"].get("parameters") or {})}
-    item = converter({**schema["items"], "parameters": parameters})
+    found = converter({**schema["items"], "parameters": parameters})
+    item = in_array(found, schema["items"].get("name"), source) if found else None
     if item is None:
-        return None
+        if schema["items"]["type"] != "string":
+            return None
+        item = one_dimension
 
     def convert(values: list[Any]) -> list[Any]:
         return [None if value is None else item(value) for value in values]

@@ -48,8 +48,33 @@ def test_a_numeric_keeps_every_digit(value: Decimal) -> None:
     assert str(read(str(value), column("x", "string", postgres="NUMERIC"))) == str(value)
 
 
-def test_a_numeric_that_is_not_a_number_stays_so() -> None:
-    assert read("NaN", column("x", "string", postgres="numeric")).is_nan()
+@pytest.mark.parametrize(
+    ("text", "value"), [("NAN", "NaN"), ("POSITIVE_INFINITY", "Infinity"), ("NEGATIVE_INFINITY", "-Infinity")]
+)
+def test_a_numeric_that_is_not_a_number_stays_so(text: str, value: str) -> None:
+    assert str(read(text, column("x", "string", postgres="numeric"))) == value
+
+
+def array_of(kind: str, postgres: str, semantic: str = "") -> dict[str, Any]:
+    items = {"type": kind, "optional": True, **({"name": JAVA + semantic} if semantic else {})}
+    return {**column("x", "array", postgres=postgres), "items": items}
+
+
+def test_a_numeric_inside_an_array_is_a_number() -> None:
+    assert read(["1.50", None], array_of("string", "_NUMERIC")) == [Decimal("1.50"), None]
+
+
+@pytest.mark.parametrize(
+    ("value", "described"),
+    [
+        (["[Ljava.lang.String;@2ac273d3"], array_of("string", "_TEXT")),
+        ([-12218860800000000], array_of("int64", "_TIMESTAMP", "time.MicroTimestamp")),
+        ([-63517993200000000], array_of("int64", "_TIMESTAMP", "time.MicroTimestamp")),
+    ],
+)
+def test_what_arrives_wrong_inside_an_array_is_refused(value: Any, described: dict[str, Any]) -> None:
+    with pytest.raises(Rejected, match="column x"):
+        read(value, described)
 
 
 @given(st.integers(-(10**40), 10**40), st.integers(-6, 30))
@@ -115,6 +140,8 @@ def test_an_array_is_converted_element_by_element(values: list[date | None]) -> 
         ("string", "time.ZonedTimestamp", "2026-01-02T03:04:05.1234567Z"),
         ("int64", "time.MicroTime", 86_400_000_001),
         ("string", "time.Interval", "1 day"),
+        ("int32", "time.Date", 2147483647),
+        ("int64", "time.MicroTimestamp", -9223372036853775810),
         ("int64", "time.NanoTimestamp", 1),
         ("int64", "time.NanoTimestamp", 10**20),
         ("int64", "time.MicroTimestamp", 1.5),
@@ -133,10 +160,18 @@ def test_what_python_cannot_hold_exactly_is_refused(kind: str, semantic: str, va
         ("string", "time.ZonedTimestamp", "+12026-01-02T03:04:05.100000Z", "12026-01-02 03:04:05.1+00"),
         ("string", "time.ZonedTimestamp", "-0043-03-15T12:00:00Z", "0044-03-15 12:00:00+00 BC"),
         ("string", "time.ZonedTimestamp", "0000-12-31T12:00:00Z", "0001-12-31 12:00:00+00 BC"),
-        ("int64", "time.MicroTimestamp", 9223372036825200000, "infinity"),
+        ("int64", "time.MicroTimestamp", 2**63 - 1, "infinity"),
+        ("int64", "time.MicroTimestamp", -(2**63), "-infinity"),
+        ("int64", "time.Timestamp", 9223372036825200000, "infinity"),
+        ("int64", "time.Timestamp", -9223372036832400000, "-infinity"),
         ("int64", "time.MicroTimestamp", -62135596800000001, "0001-12-31 23:59:59.999999 BC"),
         ("int64", "time.MicroTime", 86_400_000_000, "24:00:00"),
-        ("int32", "time.Date", 2147483647, "infinity"),
+        ("int32", "time.Date", 2146033979, "infinity"),
+        ("int32", "time.Date", -2147472691, "-infinity"),
+        ("int32", "time.Date", -622191234, "infinity"),
+        ("int32", "time.Date", -625821272, "-infinity"),
+        ("int32", "time.Date", -2440550, "4713-01-01 BC"),
+        ("int32", "time.Date", 2145042905, "5874897-12-31"),
         ("int32", "time.Date", 2932897, "10000-01-01"),
         ("string", "time.Interval", "P1Y-2M0DT4H0M-0.500000S", "P1Y-2MT4H-0.5S"),
         ("string", "time.Interval", "P0Y0M0DT0H0M0S", "PT0S"),

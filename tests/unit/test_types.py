@@ -77,7 +77,7 @@ def test_a_type_outside_the_table_is_refused_with_a_reason(type_: str) -> None:
     assert types.why_not(column)
 
 
-@pytest.mark.parametrize("item", ["point", "money", "hstore", "varbit", "interval"])
+@pytest.mark.parametrize("item", ["point", "money", "hstore", "varbit", "interval", "time", "name"])
 def test_an_array_that_is_not_sent_whole_is_refused(item: str) -> None:
     column = Column("c", f"_{item}", f"{item}[]", item=item)
     assert types.avro(column) is None
@@ -89,9 +89,14 @@ def test_composites_and_multiranges_are_refused_with_what_they_are() -> None:
     assert "multirange" in types.why_not(Column("c", "int4multirange", "int4multirange", sort="m"))
 
 
-def test_an_array_of_an_enum_is_an_array_of_text() -> None:
-    column = Column("c", "_mood", "mood[]", item="mood", sort="e")
-    assert types.avro(column) == {"type": "array", "items": ["null", "string"]}
+def test_an_array_of_an_enum_is_refused_because_a_null_inside_makes_all_of_it_null() -> None:
+    assert types.avro(Column("c", "_mood", "mood[]", item="mood", sort="e")) is None
+
+
+def test_an_array_that_was_declared_with_several_dimensions_is_refused() -> None:
+    column = Column("c", "_int4", "integer[]", item="int4", dimensions=2)
+    assert types.avro(column) is None
+    assert "several dimensions" in types.why_not(column)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tailrace.contract import Field
 from tailrace.control.verify import expected, reading
 from tailrace.control.verify.expected import Unfit
-from tailrace.source import moments
+from tailrace.source import moments, shapes
 from tailrace.source.catalogue import Column
 
 NAIVE = datetime(2026, 1, 2, 3, 4, 5, 600_000)  # noqa: DTZ001 - timestamp without time zone
@@ -74,6 +74,11 @@ def test_an_array_is_read_by_the_type_of_its_elements(type_: str, text: str, val
 )
 def test_a_date_or_time_is_itself_or_the_text_of_postgres(read: reading.Read, text: str, value: Any) -> None:
     assert read(text) == value
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_verify_and_the_processor_write_a_coordinate_alike(value: float) -> None:
+    assert reading.shape(f"({value!r},1)") == f"({shapes.digits(value)},1)"
 
 
 @given(st.dates() | st.times() | st.datetimes() | st.datetimes(timezones=st.just(UTC)))

@@ -8,6 +8,7 @@ by the driver. Casts are stated for every type, so that no driver default decide
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -26,13 +27,13 @@ SESSION = (
     "SET TIME ZONE 'UTC'; SET datestyle = 'ISO, YMD'; SET bytea_output = 'hex'; SET intervalstyle = 'iso_8601';"
     " SET extra_float_digits = 1"
 )
-_CAST = {"hstore": "::jsonb::text", "money": "::numeric", "interval": "::text", "timetz": "::text", "vector": "::text"}
+_CAST = {"hstore": "::jsonb::text", "money": "::numeric", "interval": "::text", "timetz": "::text"}
 _DAY_SECONDS = 86_400
 
 
 def expression(column: Column, name: str) -> str:
     """Return the SQL that reads a column; ``name`` is it as quoted."""
-    return name + ("::text" if column.item else _CAST.get(column.type, ""))
+    return name + ("::text" if column.item or column.sort == "r" else _CAST.get(column.type, ""))
 
 
 def reader(column: Column) -> Read | None:
@@ -134,7 +135,32 @@ def binary(shown: str) -> bytes:
     return bytes.fromhex(shown.removeprefix("\\x"))
 
 
-_READERS: dict[str, Read] = {"timetz": zoned_clock, "vector": lambda shown: [float(part) for part in json.loads(shown)]}
+def vector(shown: str) -> list[float]:
+    """Return the numbers of a vector of pgvector."""
+    return [float(part) for part in json.loads(shown)]
+
+
+def shape(shown: str) -> str:
+    """Return a geometry's text with each double in its shortest digits: Postgres may write one digit more."""
+    return _DOUBLE.sub(lambda found: _shortest(float(found.group())), shown)
+
+
+def _shortest(number: float) -> str:
+    text = repr(number).removesuffix(".0")
+    if "e" in text or abs(number) < _SCIENTIFIC:
+        return text
+    _, digits, exponent = Decimal(text).normalize().as_tuple()
+    first, *rest = map(str, digits)
+    point = "." if rest else ""
+    return f"{'-' if number < 0 else ''}{first}{point}{''.join(rest)}e+{len(rest) + int(exponent):02}"
+
+
+_SCIENTIFIC = 1e15  # from here on Postgres writes an exponent
+_DOUBLE = re.compile(r"-?\d[\d.]*(?:e[+-]\d+)?")
+_SHAPES = ("point", "line", "lseg", "box", "path", "circle")
+_READERS: dict[str, Read] = {
+    "timetz": zoned_clock, "vector": vector, "halfvec": vector, **dict.fromkeys(_SHAPES, shape),
+}  # fmt: skip
 # Base type -> what its text is, also inside an array; other types stay text.
 TEXTS: dict[str, Read] = {
     "bool": lambda shown: shown == "t", "int2": int, "int4": int, "int8": int, "oid": int, "float4": float,

@@ -45,7 +45,7 @@ class Settling:
         doubts, self.doubts = self.doubts, []
         after = self._versions(doubts)
         for doubt in doubts:
-            if doubt.key is not None and self._before.get(doubt.key) != after.get(doubt.key):
+            if doubt.key is not None and _moved(self._before.get(doubt.key), after.get(doubt.key)):
                 self.doubts.append(doubt)
             else:
                 version = None if doubt.key is None else after.get(doubt.key)
@@ -105,6 +105,11 @@ def settle(
             entry.finish(values=values)
     for entry in work:
         entry.give_up()
+
+
+def _moved(before: Version | None, after: Version | None) -> bool:
+    """Say whether a row changed; compared as text, because NaN is not equal to itself."""
+    return repr(before) != repr(after)
 
 
 def _name(doubt: Doubt) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tailrace.stream.changelog import Message
 
 MESSAGES = 20_000
-READING = {"queued.max.messages.kbytes": 131_072, "fetch.wait.max.ms": 20}
+READING = {"queued.max.messages.kbytes": 131_072, "max.partition.fetch.bytes": 16 << 20, "fetch.wait.max.ms": 20}
 SILENCE = 30.0  # seconds without a message after which a restore is tried again
 _LOCK = "lock"
 
@@ -120,10 +120,10 @@ class Disk:
         consumer.assign([begin])
         following, patience = begin.offset, Deadline.after(SILENCE)
         while following < end:
-            found = [  # what is no message has no key, and every message of a changelog has one
+            found = [  # an error has no key, and every message of a changelog has one
                 (message.offset(), key, message.value())
                 for message in consumer.consume(min(MESSAGES, end - following), 0.25)
-                if (key := message.key()) is not None and message.error() is None
+                if (key := message.key()) is not None
             ]
             if found:
                 following, patience = found[-1][0] + 1, Deadline.after(SILENCE)

@@ -25,7 +25,7 @@ _VERSION = struct.Struct(">Q")
 # JSON, plus sixteen bytes a column. A payload is the row and at least 300 bytes beside it.
 _LEAST_PAYLOAD, _LEAST_ROW = 700, 2000
 _TIMES, _PER_COLUMN = 5, 16
-_AGAIN = "Run `tailrace snapshot` for the table, or write the value again (SET column = column || ''). To never need it: "
+_AGAIN = "Run `tailrace snapshot` for the table, or write the value again (SET x = x || ''). To never need it: "
 
 
 class Store(Protocol):

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 ROWS = 40  # in the snapshot, and as many again in the stream
 EDGE = 1_000_000  # ids from here on are rows that some store refuses
 WAIT = 60.0
-INTERVALS = '"decimal.handling.mode"', '"interval.handling.mode": "string",\n  "decimal.handling.mode"'
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +50,6 @@ def every(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory, seed: i
         opened.cursor().execute(f"CREATE DATABASE {made.name}")
     with closing(database.connect(stack.endpoints.database(made.name), autocommit=True)) as opened:
         opened.cursor().execute(every_type.CREATE)
-    connector = made.folder / "connectors" / f"{made.name}.json"
-    if "interval.handling.mode" not in connector.read_text():
-        connector.write_text(connector.read_text().replace(*INTERVALS))
     write(stack, made, every_type.rows(seed, 0, ROWS))
     assert made.json("schema", "derive", "every", "--force")[0]["left_out"] == []
     declare_far_columns_as_text(made.folder / "schemas" / "every.avsc")

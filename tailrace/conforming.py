@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 """One row: column name to Python value. numeric is Decimal, json and jsonb are JSON text, uuid is UUID,
-timestamptz is a datetime in UTC, timestamp a naive datetime, bytea is bytes, NULL is None."""
+timestamptz is a datetime in UTC, timestamp a naive datetime, bytea is bytes, an array a list, NULL is None. What Python
+has no value for (infinity, years BC, 24:00:00) is Postgres's own text; docs/types.md has every type."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ def _wait_empty(project: Project, admin: KafkaAdmin, names: Iterable[str], *, he
         if left:
             raise Refused(
                 f"The group of the worker {name} has {left} members.",
-                detail=f"{group} runs somewhere else, and would go on with the old epoch.",
+                detail=f"{group} runs somewhere else; this can only be done while nobody is there.",
                 hint="Stop every instance of it (all replicas), then run the command again. Nothing was changed.",
             )
 

@@ -1,26 +1,18 @@
 """Replay, first form: a worker's group is set back, and the worker reads again; versions make that harmless.
 
-``plan`` only reads: it says which offsets would be set and what that costs. ``execute`` stops the worker where it runs
-on this machine (a hold file keeps its supervisor from starting it), waits until the group is empty, sets the offsets
-and lets go. It never sets an offset forward, because that would skip records, and never touches a group with members
-elsewhere.
+``plan`` only reads: it says which offsets would be set and what that costs. ``execute`` halts the worker
+(tailrace.control.halt), sets the offsets and lets go. It never sets an offset forward, because that would skip records,
+and never touches a group with members elsewhere.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from tailrace import topics
-from tailrace.control import local
-from tailrace.deadline import wait_for
-from tailrace.endpoints import STATE_FOLDER
-from tailrace.errors import Refused, Unreachable, UsageError
+from tailrace.control.halt import halted
+from tailrace.errors import Refused, UsageError
 from tailrace.targets import LakeTable
 
 if TYPE_CHECKING:
@@ -29,8 +21,6 @@ if TYPE_CHECKING:
 
     from tailrace.kafka import KafkaAdmin, Offsets, Place
     from tailrace.project import Project
-
-EMPTY_WITHIN = 75.0  # seconds: a worker drains for 20, a static member is remembered for 45
 
 
 @dataclass(frozen=True)
@@ -143,56 +133,7 @@ def _notes(project: Project, kind: str, name: str, at: Positions, offsets: Offse
 
 def execute(project: Project, admin: KafkaAdmin, planned: Plan, *, say: Callable[[str], None]) -> bool:
     """Set the offsets; return whether somebody starts the worker again by itself."""
-    worker = local.find(project, planned.worker)
-    members = admin.members(planned.group)
-    if worker is None and members:
-        raise _elsewhere(planned, members)
-    with _held(project, planned.worker):
-        if worker is not None:
-            say(f"stopping {planned.worker} (process {worker.pid})")
-            _stop(worker)
-        _wait_empty(admin, planned)
+    with halted(project, admin, [planned.worker], say) as resting:
         admin.rewind(planned.group, planned.offsets)
         say(f"{len(planned.offsets)} offsets set, {planned.total:,} records to read again")
-    return worker is not None and worker.supervised
-
-
-@contextmanager
-def _held(project: Project, name: str) -> Iterator[None]:
-    """Keep the supervisor from starting a worker."""
-    hold = project.folder / STATE_FOLDER / "run" / f"{name}.hold"
-    hold.parent.mkdir(parents=True, exist_ok=True)
-    hold.write_text(str(os.getpid()))
-    try:
-        yield
-    finally:
-        hold.unlink(missing_ok=True)
-
-
-def _stop(worker: local.LocalWorker) -> None:
-    try:
-        process = psutil.Process(worker.pid)
-        process.send_signal(signal.SIGTERM)
-    except psutil.NoSuchProcess:
-        return
-    wait_for(
-        lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE,
-        timeout=EMPTY_WITHIN,
-        what=f"the worker {worker.name} (process {worker.pid}) to stop",
-        hint=f"Its log is in {STATE_FOLDER}/logs/{worker.name}.log; nothing was changed.",
-    )
-
-
-def _wait_empty(admin: KafkaAdmin, planned: Plan) -> None:
-    try:
-        wait_for(lambda: admin.members(planned.group) == 0, timeout=EMPTY_WITHIN, every=0.3, what="an empty group")
-    except Unreachable as error:
-        raise _elsewhere(planned, admin.members(planned.group)) from error
-
-
-def _elsewhere(planned: Plan, members: int) -> Refused:
-    return Refused(
-        f"The group of the {planned.kind} {planned.worker} still has {members} members.",
-        detail=f"{planned.group} runs somewhere else; its offsets can only be set while nobody is there.",
-        hint="Stop every instance of it (all replicas), then run the replay again. Nothing was changed.",
-    )
+    return planned.worker not in resting

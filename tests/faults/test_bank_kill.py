@@ -60,8 +60,7 @@ def test_servers_killed_under_traffic_leave_all_stores_equal(running: Bank, stac
         wait_until_all_work(running)
         for server in servers.split():
             stack.embedded.kill(server)
-        for server in servers.split():
-            stack.embedded.start(server)
+        stack.embedded.up()
         wait_until_all_work(running)
     assert_all_equal(running)
 

@@ -183,6 +183,13 @@ def _validate(project: Project) -> None:
                 detail=f"Captured: {', '.join(project.connector.tables)}.",
                 hint=f"Add it to table.include.list in connectors/{project.connector.name}.json.",
             )
+    for table in project.settings.tables:
+        if table not in project.connector.tables:
+            raise ProjectError(
+                f"tailrace.toml has settings for the table {table}, which is not captured.",
+                detail=f"Captured: {', '.join(project.connector.tables)}.",
+                hint=f"Add it to table.include.list in connectors/{project.connector.name}.json, or remove them.",
+            )
     for sink in project.sinks:
         for record in project.records_of(sink):
             project.contract(record)

@@ -70,6 +70,10 @@ class WorkerSettings(_Table):
     write_timeout_seconds: float = Field(default=60.0, gt=0)
 
 
+class TableSettings(_Table):
+    """``[tables."schema.table"]``: what holds for one captured table only."""
+
+
 class Settings(_Table):
     """The whole file."""
 
@@ -78,10 +82,15 @@ class Settings(_Table):
     topics: TopicSettings = TopicSettings()
     lake: LakeSettings = LakeSettings()
     workers: dict[str, WorkerSettings] = {}
+    tables: dict[str, TableSettings] = {}
 
     def worker(self, name: str) -> WorkerSettings:
         """Return the settings of one worker, defaults where the file says nothing."""
         return self.workers.get(name, WorkerSettings())
+
+    def table(self, name: str) -> TableSettings:
+        """Return the settings of one table, given as ``schema.table``, defaults where the file says nothing."""
+        return self.tables.get(name, TableSettings())
 
 
 def load(folder: Path) -> Settings:
@@ -134,6 +143,7 @@ def _names(place: list[str]) -> list[str]:
         "topics": TopicSettings,
         "lake": LakeSettings,
         "workers": WorkerSettings,
+        "tables": TableSettings,
     }
     model = tables.get(place[0], Settings) if place else Settings
     return list(model.model_fields)

@@ -76,6 +76,11 @@ def test_an_unknown_worker_is_refused_with_the_known_names(folder: Path) -> None
             "public.oders, which is not captured",
         ),
         ("sinks/dynamodb.py", SINK.replace('"items"', '"item"'), "no contract for the record item"),
+        (
+            "tailrace.toml",
+            '[pipeline]\nname = "shop"\nconnector = "shop"\n[tables."public.oders"]\n',
+            "settings for the table public.oders",
+        ),
         ("connectors/shop.json", "[]", "not a flat object"),
         ("connectors/shop.json", "{", "not valid JSON"),
         ("connectors/shop.json", json.dumps({**CONNECTOR, "topic.prefix": "other"}), "another topic.prefix"),

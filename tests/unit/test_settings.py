@@ -27,6 +27,7 @@ def test_a_minimal_file_gets_every_default(tmp_path: Path) -> None:
         (GOOD + "[lakes]\n", "lakes", "`lake`"),
         (GOOD + "[workers.dynamodb]\nbatchrows = 1\n", "workers.dynamodb.batchrows", "`batch_rows`"),
         (GOOD + "[topics]\nzzzz = 3\n", "topics.zzzz", "raw_retention_hours"),
+        (GOOD + '[tables."public.t"]\nzzzz = 3\n', "tables.public.t.zzzz", "Known here"),
     ],
 )
 def test_an_unknown_key_is_refused_and_the_nearest_name_suggested(

@@ -26,6 +26,7 @@ from uuid import UUID
 import fastavro
 import fastavro.read
 import orjson
+from fastavro.read import SchemaResolutionError
 
 from tailrace.errors import ProjectError, Rejected
 
@@ -82,6 +83,11 @@ class Contract:
         return {field.name: field for field in self.fields}
 
     @cached_property
+    def defaults(self) -> dict[str, Any]:
+        """What a field is where a row or an older record does not have it, for the fields that say so."""
+        return {entry["name"]: entry["default"] for entry in self.schema["fields"] if "default" in entry}
+
+    @cached_property
     def plain(self) -> Any:
         """The schema without logical types, compiled: the same bytes, once values are as ``wires`` make them."""
         fields = [{"name": entry["name"], "type": _plain(entry["type"])} for entry in self.schema["fields"]]
@@ -134,7 +140,7 @@ class Contract:
         try:
             body = BytesIO(framed[_FRAME.size :])
             decoded = fastavro.schemaless_reader(body, schema or self.parsed, self.parsed if schema else None)
-        except (ValueError, EOFError, IndexError, TypeError, KeyError, struct.error) as error:
+        except UNREADABLE as error:
             raise Rejected(
                 f"The value does not decode as {self.name}.", stage="decode", detail=type(error).__name__
             ) from error
@@ -164,6 +170,10 @@ PYTHON: dict[str, tuple[type, ...]] = {
     "array": (list,),
 }  # fmt: skip
 
+
+UNREADABLE = (
+    ValueError, EOFError, IndexError, TypeError, KeyError, ArithmeticError, struct.error, SchemaResolutionError,
+)  # fmt: skip
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOCAL_EPOCH = _EPOCH.replace(tzinfo=None)

@@ -43,6 +43,9 @@ class Health:
             "tailrace_dead_letters", "Records sent to the dead-letter topic", labels, registry=self.registry
         )
         self.retries = Counter("tailrace_retries", "Batches tried again", ["worker"], registry=self.registry)
+        self.evolutions = Counter(
+            "tailrace_evolutions", "Contracts followed while running", labels, registry=self.registry
+        )
         self.lag = Gauge(
             "tailrace_lag_seconds",
             "Seconds from source commit to durable, newest batch",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tailrace.project import Project
 
 WIDER = {("int", "long"), ("float", "double")}
+READS = {*WIDER, ("int", "double"), *((kind, "string") for kind in ("json", "uuid", "numeric")), ("string", "json")}
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -100,6 +101,15 @@ def obstacles(contract: Contract, later: Contract) -> Iterator[str]:
             yield f"field {name} is new and does not default to null"
 
 
+def unreadable(contract: Contract, older: Contract) -> tuple[str, ...]:
+    """Name the fields whose values, written under ``older``, would be read as something else, or not at all.
+
+    Avro itself resolves by the bare type: a long becomes a timestamp, a text a decimal. That would be a guess.
+    """
+    both = ((older.by_name[name], field) for name, field in contract.by_name.items() if name in older.by_name)
+    return tuple(field.name for old, field in both if not _reads(old, field))
+
+
 def optional(entry: Mapping[str, Any]) -> bool:
     """Say whether an Avro field is nullable and null where a record does not have it."""
     shape = entry["type"]
@@ -129,6 +139,12 @@ def _widened(entry: Mapping[str, Any], kind: str | None) -> dict[str, Any]:
 
 def _follows(field: Field, later: Field) -> bool:
     return field == later or ((field.kind, later.kind) in WIDER and field.nullable == later.nullable)
+
+
+def _reads(old: Field, field: Field) -> bool:
+    if old.item is not None and field.item is not None:
+        return _reads(old.item, field.item)
+    return (old.kind == field.kind and old.scale == field.scale) or (old.kind, field.kind) in READS
 
 
 def _default(entry: Mapping[str, Any]) -> tuple[Any, ...]:

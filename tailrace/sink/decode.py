@@ -1,6 +1,7 @@
 """From a message of a conformed topic to a Change.
 
 The value is read with the schema it was written with and, where that is not the contract's, resolved to the contract.
+A schema that has more than the contract in force is Evolved: somebody has to look for a newer contract first.
 A message that cannot be read is Rejected(stage=decode); a registry that does not answer is Unreachable, because the
 message may be good. It consumes nothing: any object with the six methods of a Kafka message will do.
 """
@@ -10,10 +11,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tailrace.change import BEFORE, Change, provenance
-from tailrace.contract import schema_id
+from tailrace.contract import build, schema_id
+from tailrace.errors import ProjectError, Rejected
+from tailrace.evolution import ahead, unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from tailrace.change import Headers
     from tailrace.contract import Contract
@@ -41,35 +44,50 @@ class Message(Protocol):
         """Return its headers."""
 
 
+class Evolved(Exception):
+    """A message of ``topic`` was written under a schema that has more than the contract in force."""
+
+    def __init__(self, topic: str, schema_id: int) -> None:
+        super().__init__(f"{topic}: schema {schema_id}")
+        self.topic, self.schema_id = topic, schema_id
+
+
 class Decoder:
     """Decodes the messages of some conformed topics; safe to share between threads.
 
     ``contracts`` are by topic; ``writer`` returns the compiled schema of a registry id (``Registry.writer``).
+    ``settled`` are the (topic, id) that nobody needs to look at: what they have more is not in the contract.
     """
 
-    def __init__(self, contracts: Mapping[str, Contract], writer: Callable[[int], Any]) -> None:
+    def __init__(
+        self,
+        contracts: Mapping[str, Contract],
+        writer: Callable[[int], Any],
+        settled: Collection[tuple[str, int]] = frozenset(),
+    ) -> None:
         self._contracts = contracts
-        self._writer = writer
+        self._writer, self._settled = writer, settled
         self._schemas: dict[tuple[str, int], Any] = {}
 
     def change(self, message: Message) -> Change:
-        """Return the Change in a message, or raise Rejected."""
-        contract = self._contracts[message.topic()]
+        """Return the Change in a message, or raise Rejected or Evolved."""
+        topic = message.topic()
+        contract = self._contracts[topic]
         headers = message.headers() or []
         origin = provenance(headers)
         value = message.value()
         return Change(
             record=contract.name,
             key=contract.decode_key(message.key()),
-            value=None if value is None else self._value(contract, value),
-            before=self._before(contract, headers),
+            value=None if value is None else self._value(topic, value),
+            before=self._before(topic, headers),
             version=origin.version,
             op=origin.op,
             lsn=origin.lsn,
             committed_us=origin.committed_us,
             tx=origin.tx,
             origin=origin.origin,
-            topic=message.topic(),
+            topic=topic,
             partition=message.partition(),
             offset=message.offset(),
             raw_key=message.key(),
@@ -77,17 +95,35 @@ class Decoder:
             headers=headers,
         )
 
-    def _before(self, contract: Contract, headers: Headers) -> dict[str, Any] | None:
+    def _before(self, topic: str, headers: Headers) -> dict[str, Any] | None:
         """Return the record before; empty when the source knew the row but it made no record, None when unknown."""
         for name, framed in headers:
             if name == BEFORE:
-                return self._value(contract, framed) if framed else {}
+                return self._value(topic, framed) if framed else {}
         return None
 
-    def _value(self, contract: Contract, framed: bytes) -> dict[str, Any]:
-        number = schema_id(framed)
-        place = (contract.name, number)
+    def _value(self, topic: str, framed: bytes) -> dict[str, Any]:
+        number, contract = schema_id(framed), self._contracts[topic]
+        place = (topic, number)
         if place not in self._schemas:
-            writer = self._writer(number)
-            self._schemas[place] = None if writer == contract.parsed else writer
+            self._schemas[place] = self._look(contract, place, self._writer(number))
         return contract.decode(framed, self._schemas[place])
+
+    def _look(self, contract: Contract, place: tuple[str, int], schema: Any) -> Any:
+        """Return a compiled schema as the contract is to read it: None where it is the contract's own."""
+        if schema == contract.parsed:
+            return None
+        try:
+            written = build(contract.name, schema, where=contract.name)
+        except ProjectError:  # no contract at all, so none that could be followed: decoding says what is wrong
+            return schema
+        if place not in self._settled and ahead(contract, written):
+            raise Evolved(*place)
+        wrong = unreadable(contract, written)
+        if wrong:
+            raise Rejected(
+                f"The value was written under a schema that the contract {contract.name} does not read.",
+                stage="decode",
+                detail=f"schema {place[1]}, field {', '.join(wrong)}",
+            )
+        return schema

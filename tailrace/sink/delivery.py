@@ -1,7 +1,8 @@
 """One batch made durable: decoded, written by every sink that wants it, what is left over parked.
 
 ``Delivery.deliver`` returns only when each message of the batch is in every store or in the dead-letter topic,
-acknowledged. It raises Retryable or Unreachable when the same batch may succeed later; anything else ends the worker.
+acknowledged. It raises Retryable or Unreachable when the same batch may succeed later, Evolved before it has written
+anything when that needs a newer contract; anything else ends the worker.
 Delivering twice is harmless. It knows nothing of offsets being committed and is called from many threads.
 """
 

@@ -107,6 +107,18 @@ class Lane:
         self.begun = True
         return end
 
+    def put_back(self) -> None:
+        """Take back a batch of which nothing was written: it comes before all that is buffered."""
+        self.job = None
+        self.buffer.extendleft(reversed(self.batch))
+        self.size += sum(map(weight, self.batch))
+        self.batch, self.attempts, self.trouble = [], 0, ""
+
+    def anew(self) -> None:
+        """Have the sinks told again where the partition begins, before its next batch."""
+        self.put_back()
+        self.begun = False
+
     def failed(self, problem: str, after: float, now: float) -> float:
         """Keep the batch for another attempt; return in how many seconds."""
         self.job, self.trouble = None, problem

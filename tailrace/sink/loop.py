@@ -5,7 +5,9 @@ batch is delivered by a thread of the crew while this thread keeps polling, so t
 An offset is stored only after its batch is durable; the client commits stored offsets each second, and at once when
 partitions are revoked and at the end. Partitions that were lost belong to somebody else: nothing of them is committed.
 
-Retryable and Unreachable mean the same batch again, later. Anything else ends the worker with the offsets untouched.
+Retryable and Unreachable mean the same batch again, later. Evolved means that too, after everything in flight is over
+and the sinks are open under a newer contract (``tailrace.sink.reopening``). Anything else ends the worker with the
+offsets untouched.
 """
 
 from __future__ import annotations
@@ -21,8 +23,11 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from tailrace.deadline import Deadline
 from tailrace.errors import Fatal, Retryable, TailraceError, Unreachable
+from tailrace.sink import offsets
 from tailrace.sink.crew import Crew
+from tailrace.sink.decode import Evolved
 from tailrace.sink.lane import Lane, room
+from tailrace.sink.reopening import Reopening
 
 if TYPE_CHECKING:
     import threading
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
     from tailrace.kafka import Place
     from tailrace.sink.delivery import Delivered
     from tailrace.sink.lane import Job
+    from tailrace.sink.reopening import Evolve
     from tailrace.sink.report import Report
     from tailrace.sink.writer import Batching
 
@@ -50,6 +56,7 @@ class Loop:
     """One worker's loop over one consumer; ``run`` returns when ``stop`` is set and raises what ended it otherwise.
 
     ``batching`` are by topic. ``begin`` is called once per assigned partition, before its first batch, in a thread.
+    ``evolve`` opens sinks again, in a thread, and returns the topics whose partitions have to begin anew.
     """
 
     def __init__(
@@ -59,6 +66,7 @@ class Loop:
         batching: Mapping[str, Batching],
         deliver: Deliver,
         begin: Begin | None,
+        evolve: Evolve,
         report: Report,
         stop: threading.Event,
         buffer_rows: int,
@@ -67,6 +75,7 @@ class Loop:
         self._deliver, self._begin = deliver, begin
         self._report, self._stop = report, stop
         self._buffer_rows = buffer_rows
+        self._reopening = Reopening(evolve, begins=begin is not None)
         self._crew = Crew(THREADS)
         self._failure: Exception | None = None
         self.lanes: dict[Place, Lane] = {}
@@ -93,8 +102,10 @@ class Loop:
         self._raise_failure()
         for lane in list(self.lanes.values()):
             self._reap(lane)
-            self._start(lane)
+            if not self._reopening.wanted:
+                self._start(lane)
             self._balance(lane)
+        self._reopening.turn(self.lanes.values(), self._crew, partial(offsets.commit, self._consumer))
         self._report.turn(self.lanes.values())
 
     # News in
@@ -103,7 +114,11 @@ class Loop:
         """Return new messages; waits only while nothing could be started, and never long."""
         jobs = [lane.job for lane in self.lanes.values() if lane.job is not None]
         now = time.monotonic()
-        waits = [wait for lane in self.lanes.values() if (wait := lane.wait(now)) is not None]
+        waits = (
+            [BUSY]
+            if self._reopening.wanted
+            else [wait for lane in self.lanes.values() if (wait := lane.wait(now)) is not None]
+        )
         patience = min([*waits, IDLE])
         try:
             first = self._consumer.consume(1, 0.0 if jobs else patience)  # a larger number would wait to be filled
@@ -148,22 +163,19 @@ class Loop:
             delay = lane.failed(error.problem, getattr(error, "after", 1.0), time.monotonic())
             self._report.retry(lane, error, delay)
             return
+        except Evolved as cause:
+            lane.put_back()
+            self._reopening.want(cause)
+            return
         except TailraceError:
             raise
         except Exception as error:
             raise _unknown(error) from error
         end = lane.delivered()
         if end is not None:
-            self._store(lane.place, end)
+            offsets.store(self._consumer, lane.place, end)
         if delivered is not None:
             self._report.delivered(lane.place[0], delivered)
-
-    def _store(self, place: Place, offset: int) -> None:
-        try:
-            self._consumer.store_offsets(offsets=[TopicPartition(place[0], place[1], offset)])
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError._STATE:  # noqa: SLF001 - no longer ours: its new owner writes it again
-                raise
 
     def _balance(self, lane: Lane) -> None:
         """Pause what has no room, resume what has; once per transition."""
@@ -226,14 +238,7 @@ class Loop:
         concurrent.futures.wait(jobs, timeout=deadline.remaining())
         for lane in busy:
             self._reap(lane)
-        self._commit()
-
-    def _commit(self) -> None:
-        try:
-            self._consumer.commit(asynchronous=False)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError._NO_OFFSET:  # noqa: SLF001 - nothing was stored since the last commit
-                log.warning("offsets not committed; the successor writes them again", reason=error.args[0].name())
+        offsets.commit(self._consumer)
 
     def _close(self) -> None:
         self.lanes.clear()  # what still hangs after the drain is not waited for a second time

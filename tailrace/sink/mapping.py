@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from tailrace.errors import Rejected
+from tailrace.errors import Refused, Rejected
 from tailrace.targets import DELETED_FIELD
 
 if TYPE_CHECKING:
@@ -54,6 +54,24 @@ def index_body(target: SearchIndex, contract: Contract) -> dict[str, Any]:
         "mappings": {"dynamic": "strict", "properties": {**properties, DELETED_FIELD: {"type": "boolean"}}},
         "aliases": {target.alias: {"filter": hidden, "is_write_index": True}},
     }
+
+
+def missing(target: SearchIndex, contract: Contract, there: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that a mapping lacks for a contract; Refused when one is there with another type.
+
+    What a field of the same type has besides is for ``tailrace plan`` to compare.
+    """
+    wanted = index_body(target, contract)["mappings"]["properties"]
+    kept = {name: there[name].get("type") for name in wanted if name in there}
+    wrong = [f"{name} is {kind} instead of {wanted[name]['type']}" for name, kind in kept.items()
+             if kind != wanted[name]["type"]]  # fmt: skip
+    if wrong:
+        raise Refused(
+            f"The index behind {target.alias} cannot follow the contract {contract.name}.",
+            detail=f"{', '.join(wrong)}: the type of a field cannot be changed in place.",
+            hint="Name another alias in sinks/, then `tailrace apply` and `tailrace replay`.",
+        )
+    return {name: shape for name, shape in wanted.items() if name not in there}
 
 
 def fields(target: SearchIndex, contract: Contract) -> tuple[Field, ...]:

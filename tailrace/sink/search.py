@@ -1,8 +1,9 @@
 """The search index's writer: a batch becomes bulk requests with external versions, settled item by item.
 
 It writes through the alias and demands that it is one (``require_alias``), so that a missing index is an error and
-never made by accident. A delete is a marker document, which outlives ``index.gc_deletes`` and is hidden by the alias's
-filter. A stale write (409) is a success; an item the cluster had no room for is sent again alone, until the deadline.
+never made by accident. Fields that the contract has gained are added to the mapping when it opens. A delete is a
+marker document, which outlives ``index.gc_deletes`` and is hidden by the alias's filter. A stale write (409) is a
+success; an item the cluster had no room for is sent again alone, until the deadline.
 ``tailrace.sink.mapping`` makes the documents, ``tailrace.sink.bulk`` the requests; this module does the I/O.
 """
 
@@ -13,6 +14,7 @@ import threading
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import ConnectionError as NoConnection
 from opensearchpy.exceptions import NotFoundError, TransportError
@@ -36,6 +38,8 @@ ANSWER = "errors,items.*.status,items.*.error.type,items.*.error.reason"
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds
 CONNECTIONS = 16
 
+log = structlog.get_logger()
+
 
 class SearchWriter:
     """A Sink over one alias; ``write`` may be called for several partitions at once."""
@@ -50,9 +54,16 @@ class SearchWriter:
         self._pause = threading.Event()  # set when closed: ends the wait between attempts
 
     def connect(self) -> None:
-        """Look for the alias."""
+        """Look for the alias, and add the fields that its index lacks: the contract may have grown since `apply`."""
+        alias, indices = self._target.alias, self._client.indices
         try:
-            self._client.indices.get_alias(name=self._target.alias)
+            indices.get_alias(name=alias)
+            for index, found in indices.get_mapping(index=alias).items():
+                there = found["mappings"].get("properties", {})
+                lacking = mapping.missing(self._target, self._contract, there)
+                if lacking:
+                    indices.put_mapping(index=index, body={"properties": lacking})
+                    log.info("search.fields.added", index=index, fields=sorted(lacking))
         except NotFoundError as error:
             raise self._missing() from error
         except TransportError as error:

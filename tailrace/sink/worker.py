@@ -1,7 +1,8 @@
 """One sink worker: everything that one module of sinks/ needs, opened, run and closed.
 
-At start it waits, and says so, while Kafka or a store is down; it refuses to run when the topics are not those of the
-epoch. TAILRACE_INSTANCE names a static group member (a pod's ordinal, say): its restarts then move no partition.
+At start it waits, and says so, while Kafka, the registry or a store is down; it refuses to run when the topics are not
+those of the epoch. When a message needs a newer contract, its sinks are opened again under it and the partitions stay.
+TAILRACE_INSTANCE names a static group member (a pod's ordinal, say): its restarts then move no partition.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import signal
 import threading
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -20,26 +21,26 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from tailrace import deadline, epoch, health, topics
 from tailrace.errors import Retryable, Unreachable
 from tailrace.kafka import KafkaAdmin, Outbox
-from tailrace.project import records
 from tailrace.registry import Registry
 from tailrace.sink import writer
 from tailrace.sink.crew import Crew
-from tailrace.sink.decode import Decoder
 from tailrace.sink.delivery import Delivery, Parking
 from tailrace.sink.lane import pause, smallest
 from tailrace.sink.loop import Loop
-from tailrace.sink.open import open_sink
 from tailrace.sink.report import Report
+from tailrace.sink.stores import Stores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from tailrace.contract import Contract
+    from tailrace.deadletter import DeadLetter
     from tailrace.kafka import Place
     from tailrace.project import Project
-    from tailrace.targets import Sink
+    from tailrace.sink.decode import Evolved, Message
+    from tailrace.sink.delivery import Delivered
 
 COMMITTED_SECONDS = 10.0
+REGISTRY_SECONDS = 10.0  # asked again inside one attempt of a batch
 INSTANCE = "TAILRACE_INSTANCE"
 
 log = structlog.get_logger()
@@ -47,16 +48,16 @@ log = structlog.get_logger()
 
 def run(project: Project, name: str, *, health_port: int = 0, stop: threading.Event | None = None) -> int:
     """Run the sink worker ``name`` until SIGTERM, SIGINT or ``stop``; return 0, or raise what ended it."""
-    declared = project.sink(name)
+    project.sink(name)
     state, ending = health.Health(name), stop or _signalled()
     run_file = health.RunFile(project.folder, name)
     with ExitStack() as opened:
         server = opened.enter_context(closing(health.HealthServer(state, port=health_port)))
         run_file.write(server.port)
         opened.callback(run_file.remove)
-        registry = opened.enter_context(closing(Registry(project.endpoints.registry)))
-        sinks = [opened.enter_context(closing(open_sink(target, project))) for target in declared]
-        worker = Worker(project, name, tuple(sinks), registry, state, ending)
+        registry = opened.enter_context(closing(Registry(project.endpoints.registry, patience=REGISTRY_SECONDS)))
+        stores = opened.enter_context(closing(Stores(project, name)))
+        worker = Worker(project, name, stores, registry, state, ending)
         if worker.wait_until_all_is_up():
             worker.work()
     return 0
@@ -68,32 +69,16 @@ class Worker:
 
     project: Project
     name: str
-    sinks: tuple[Sink, ...]
+    stores: Stores
     registry: Registry
     health: health.Health
     stop: threading.Event
-
-    @cached_property
-    def by_topic(self) -> dict[str, tuple[Sink, ...]]:
-        """The sinks that take each conformed topic."""
-        names = dict.fromkeys(record for sink in self.sinks for record in records(sink))
-        return {
-            topics.conformed(self.project.name, record): tuple(sink for sink in self.sinks if record in sink.records)
-            for record in names
-        }
-
-    @property
-    def contracts(self) -> dict[str, Contract]:
-        """The contract of each conformed topic."""
-        names = dict.fromkeys(record for sink in self.sinks for record in records(sink))
-        return {topics.conformed(self.project.name, record): self.project.contract(record) for record in names}
 
     def wait_until_all_is_up(self) -> bool:
         """Return True when Kafka and the stores answer, False when told to stop first; Refused and Fatal pass."""
         crew = Crew(1)
         try:
-            checks: list[Callable[[], None]] = [self._check_epoch]
-            checks += [partial(writer.connect, sink) for sink in self.sinks]
+            checks = (self._check_epoch, partial(self.stores.open, self.registry), self._connect)
             return all(self._patiently(crew, check) for check in checks)
         finally:
             crew.close()
@@ -103,15 +88,15 @@ class Worker:
         settings = self.project.settings.worker(self.name)
         outbox = Outbox(self.project.endpoints.kafka, f"{self.project.name}.{self.name}", **LARGE)
         parking = Parking(outbox, topics.dead_letters(self.project.name, self.name))
-        decoder = Decoder(self.contracts, self.registry.writer)
-        delivery = Delivery(self.name, decoder, self.by_topic, parking.park, settings.write_timeout_seconds)
+        way = Way(self, parking.park, settings.write_timeout_seconds)
         consumer = Consumer(consumer_config(self.project, self.name))
-        wanting = any(writer.wants_assignments(sink) for sink in self.sinks)
+        wanting = any(writer.wants_assignments(sink) for sink in self.stores.sinks)
         Loop(
             consumer,
             batching=self._batching(),
-            deliver=delivery.deliver,
+            deliver=way.deliver,
             begin=(lambda place: self._begin(consumer, place)) if wanting else None,
+            evolve=way.evolve,
             report=Report(self.health),
             stop=self.stop,
             buffer_rows=settings.buffer_rows,
@@ -121,7 +106,7 @@ class Worker:
         """Return the batching of each topic: what the sinks like, unless tailrace.toml says otherwise."""
         settings = self.project.settings.worker(self.name)
         found = {}
-        for topic, sinks in self.by_topic.items():
+        for topic, sinks in self.stores.by_topic.items():
             liked = smallest([writer.batching(sink) for sink in sinks])
             linger = liked.linger_seconds if settings.linger_seconds is None else settings.linger_seconds
             found[topic] = writer.Batching(settings.batch_rows or liked.rows, liked.bytes, linger)
@@ -130,8 +115,13 @@ class Worker:
     def _begin(self, consumer: Any, place: Place) -> None:
         """Tell the sinks where a partition begins."""
         offset = beginning(consumer, place)
-        for sink in self.by_topic[place[0]]:
+        for sink in self.stores.by_topic[place[0]]:
             writer.assigned(sink, place[0], place[1], offset)
+
+    def _connect(self) -> None:
+        """Look at every store."""
+        for sink in self.stores.sinks:
+            writer.connect(sink)
 
     def _check_epoch(self) -> None:
         epoch.need(KafkaAdmin(self.project.endpoints.kafka), self.project.name)
@@ -161,6 +151,34 @@ class Worker:
         end = deadline.Deadline.after(delay)
         while not end.passed() and not self.stop.wait(min(0.5, end.remaining())):
             self.health.beat()
+
+
+class Way:
+    """What becomes of the batches of a worker, under the contracts in force; ``evolve`` follows a newer one."""
+
+    def __init__(self, worker: Worker, park: Callable[[Sequence[DeadLetter]], None], timeout: float) -> None:
+        self._worker, self._park, self._timeout = worker, park, timeout
+        self._delivery = self._made()
+
+    def deliver(self, messages: Sequence[Message]) -> Delivered:
+        """Make one batch durable."""
+        return self._delivery.deliver(messages)
+
+    def evolve(self, cause: Evolved) -> tuple[str, ...]:
+        """Look for a newer contract and open the sinks under it; return the topic when there was one."""
+        worker = self._worker
+        news = worker.stores.follow(cause, worker.registry)
+        self._delivery = self._made()
+        if not news:
+            return ()
+        worker.health.evolutions.labels(worker.name, cause.topic).inc()
+        log.info("sinks follow a newer contract", worker=worker.name, topic=cause.topic, news=list(news))
+        return (cause.topic,)
+
+    def _made(self) -> Delivery:
+        worker, stores = self._worker, self._worker.stores
+        decoder = stores.decoder(worker.registry.writer)
+        return Delivery(worker.name, decoder, stores.by_topic, self._park, self._timeout)
 
 
 LARGE = {"message.max.bytes": 10_000_000}  # a parked record is larger than the record; the broker has the last word

@@ -8,7 +8,7 @@ import pytest
 
 from tailrace.contract import Contract, build
 from tailrace.errors import Refused
-from tailrace.evolution import added, ahead, evolved, newer
+from tailrace.evolution import added, ahead, evolved, newer, unreadable
 from tests.shop import DECIMAL, FIELDS, avsc, shop
 
 NOTE: dict[str, Any] = {"name": "gift", "type": ["null", "string"], "default": None}
@@ -102,6 +102,22 @@ def test_a_registered_schema_that_is_neither_is_refused_by_what_is_wrong(registe
 def test_a_registered_schema_that_is_no_contract_is_refused() -> None:
     with pytest.raises(Refused, match="neither"):
         newer(avsc(), {"type": "record", "name": "Orders", "fields": []})
+
+
+@pytest.mark.parametrize(
+    ("kind", "read"),
+    [
+        ("long", True), ("int", True), ("float", False), ("string", False), ("bytes", False),
+        ({"type": "long", "logicalType": "timestamp-micros"}, False), ({"type": "int", "logicalType": "date"}, False),
+    ],
+)  # fmt: skip
+def test_a_value_is_read_only_as_what_it_was_written_as(kind: Any, *, read: bool) -> None:
+    assert unreadable(avsc(), with_field("buyer_id", type=kind)) == (() if read else ("buyer_id",))
+
+
+def test_a_decimal_is_read_under_more_digits_and_never_under_another_scale() -> None:
+    assert unreadable(with_field("total", type={**DECIMAL, "precision": 20}), avsc()) == ()
+    assert unreadable(with_field("total", type={**DECIMAL, "scale": 3}), avsc()) == ("total",)
 
 
 def test_the_contract_in_force_is_the_registered_evolution_and_the_file_where_there_is_none() -> None:

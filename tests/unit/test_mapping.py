@@ -12,7 +12,8 @@ import pytest
 
 from tailrace import contract
 from tailrace.contract import Contract, Field
-from tailrace.errors import Rejected
+from tailrace.errors import Refused, Rejected
+from tailrace.evolution import added
 from tailrace.sink import mapping
 from tailrace.targets import DELETED_FIELD, SearchIndex
 from tailrace.testing import PARCEL, parcel
@@ -144,3 +145,24 @@ def test_json_travels_as_it_is_on_one_line() -> None:
     assert b"12345678901234567890123" in document
     assert b"\n" not in document
     assert b"\r" not in document
+
+
+def test_an_index_gains_only_the_fields_that_it_lacks() -> None:
+    target = SearchIndex("parcels", record="parcel")
+    there = mapping.index_body(target, PARCEL)["mappings"]["properties"]
+    later = added(PARCEL, [{"name": "weight", "type": ["null", "double"], "default": None}])
+
+    assert mapping.missing(target, PARCEL, there) == {}
+    assert mapping.missing(target, later, there) == {"weight": {"type": "double"}}
+    assert mapping.missing(SearchIndex("parcels", record="parcel", fields=("note",)), later, there) == {}
+
+
+def test_an_index_whose_field_has_another_type_cannot_follow_and_the_way_out_is_named() -> None:
+    target = SearchIndex("parcels", record="parcel")
+    there = {**mapping.index_body(target, PARCEL)["mappings"]["properties"], "id": {"type": "integer"}}
+
+    with pytest.raises(Refused, match="cannot follow") as caught:
+        mapping.missing(target, PARCEL, there)
+
+    assert "id is integer instead of long" in caught.value.detail
+    assert "tailrace replay" in caught.value.hint

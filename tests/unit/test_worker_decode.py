@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import fastavro
@@ -10,16 +10,26 @@ import pytest
 
 from tailrace import deadletter
 from tailrace.change import BEFORE, Change, Provenance, Rejection
+from tailrace.connector import Connector
 from tailrace.contract import build
-from tailrace.errors import Fatal, Rejected, Retryable, Unreachable
-from tailrace.sink.decode import Decoder
+from tailrace.endpoints import Endpoints
+from tailrace.errors import Fatal, Refused, Rejected, Retryable, Unreachable
+from tailrace.evolution import added
+from tailrace.settings import Settings
+from tailrace.sink.decode import Decoder, Evolved
 from tailrace.sink.delivery import Delivery
+from tailrace.sink.stores import Stores
+from tailrace.targets import SearchIndex
 from tailrace.testing import PARCEL, FailBefore, Faults, MemorySink, Tape, parcel
+from tests.shop import shop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tailrace.contract import Contract
+
 TOPIC = "p.conformed.parcel"
+LATER = added(PARCEL, [{"name": "weight", "type": ["null", "double"], "default": None}])
 Headers = list[tuple[str, bytes | None]]
 
 
@@ -107,8 +117,8 @@ def test_a_row_that_made_no_record_before_is_told_from_one_that_is_unknown() -> 
 
 
 def test_a_value_written_under_an_older_contract_gets_the_defaults_of_the_new_one() -> None:
-    fields = [each for each in PARCEL.schema["fields"] if each["name"] != "note"]
-    old = build("parcel", {**PARCEL.schema, "fields": fields}, where="old")
+    kept = [each for each in PARCEL.schema["fields"] if each["name"] != "note"]
+    old = build("parcel", {**PARCEL.schema, "fields": kept}, where="old")
     record = parcel(1)
     del record["note"]
     sent = message(Tape().put(parcel(1)))
@@ -182,3 +192,134 @@ def test_a_sink_that_rejects_what_it_was_not_given_stops_the_worker() -> None:
 
     with pytest.raises(Fatal):
         delivery(Confused("parcel")).deliver([message(Tape().put(parcel(1)))])
+
+
+def later_message(number: int = 2, **fields: Any) -> Received:
+    """Return a message of a processor that already has the newer contract."""
+    record = {**parcel(1), "weight": 2.5, **fields}
+    sent = message(Tape().put(parcel(1)))
+    return Received(sent.raw_key, LATER.encode(record, number), sent.raw_headers, (1, 43))
+
+
+SCHEMAS = {1: PARCEL.parsed, 2: LATER.parsed}
+
+
+def test_a_batch_that_needs_a_newer_contract_is_not_begun() -> None:
+    sink, parked = MemorySink("parcel"), Parked()
+    batch = [Received(b"?", b"?", []), message(Tape().put(parcel(1))), later_message()]
+
+    with pytest.raises(Evolved) as caught:
+        delivery(sink, parked=parked, read=Decoder({TOPIC: PARCEL}, SCHEMAS.__getitem__)).deliver(batch)
+
+    assert (caught.value.topic, caught.value.schema_id) == (TOPIC, 2)
+    assert (sink.items, parked.letters) == ({}, [])
+
+
+def test_a_record_before_that_was_written_under_a_newer_contract_counts_as_well() -> None:
+    sent = message(Tape().put(parcel(1)))
+    newer = [*sent.raw_headers, (BEFORE, LATER.encode({**parcel(1), "weight": 1.0}, 2))]
+
+    with pytest.raises(Evolved):
+        Decoder({TOPIC: PARCEL}, SCHEMAS.__getitem__).change(Received(sent.raw_key, sent.raw_value, newer))
+
+
+def test_old_and_new_records_both_read_under_the_newer_contract() -> None:
+    read = Decoder({TOPIC: LATER}, SCHEMAS.__getitem__)
+
+    assert read.change(message(Tape().put(parcel(1)))).value == {**parcel(1), "weight": None}
+    assert read.change(later_message()).value == {**parcel(1), "weight": 2.5}
+
+
+def test_a_field_that_the_contract_no_longer_has_is_left_out_once_that_is_settled() -> None:
+    read = Decoder({TOPIC: PARCEL}, SCHEMAS.__getitem__, {(TOPIC, 2)})
+
+    assert read.change(later_message()).value == parcel(1)
+
+
+def test_a_schema_that_does_not_resolve_to_the_contract_is_rejected() -> None:
+    shaped = [{**each, "type": "string"} if each["name"] == "amount" else each for each in PARCEL.schema["fields"]]
+    other = build("parcel", {**PARCEL.schema, "fields": shaped}, where="other")
+    sent = message(Tape().put(parcel(1)))
+    received = Received(sent.raw_key, other.encode({**parcel(1), "amount": "7"}, 2), sent.raw_headers)
+
+    with pytest.raises(Rejected) as caught:
+        Decoder({TOPIC: PARCEL}, {2: other.parsed}.__getitem__, {(TOPIC, 2)}).change(received)
+
+    assert caught.value.stage == "decode"
+
+
+class Newest:
+    """A registry with one schema."""
+
+    def __init__(self, contract: Contract) -> None:
+        self.contract = contract
+
+    def latest(self, topic: str) -> tuple[int, dict[str, Any]] | None:
+        return (2, dict(self.contract.schema)) if topic == TOPIC else None
+
+
+def stores(registry: Newest, *targets: Any) -> Stores:
+    """Return the sinks of a project with one record, open."""
+    made = shop(
+        settings=Settings.model_validate({"pipeline": {"name": "p", "connector": "shop"}}),
+        connector=Connector("shop", {"table.include.list": "public.parcel"}),
+        contracts={"parcel": PARCEL},
+        sinks={"stores": targets},
+    )
+    found = Stores(made, "stores")
+    found.open(registry)
+    return found
+
+
+def test_sinks_open_under_the_newest_registered_evolution() -> None:
+    assert stores(Newest(LATER), MemorySink("parcel")).contracts[TOPIC].by_name.keys() == LATER.by_name.keys()
+    assert stores(Newest(PARCEL), MemorySink("parcel")).contracts[TOPIC] is PARCEL
+
+
+def test_the_users_own_sink_stays_what_it_is_while_its_contract_grows() -> None:
+    registry, sink = Newest(PARCEL), MemorySink("parcel")
+    found = stores(registry, sink)
+    registry.contract = LATER
+
+    assert found.follow(Evolved(TOPIC, 2), registry) == ("field weight",)
+
+    assert found.sinks == (sink,)
+    assert found.decoder(SCHEMAS.__getitem__).change(later_message()).value == {**parcel(1), "weight": 2.5}
+
+
+def test_a_schema_with_a_field_that_was_given_up_is_settled_without_opening_anything() -> None:
+    registry = Newest(PARCEL)
+    found = stores(registry, MemorySink("parcel"))
+
+    assert found.follow(Evolved(TOPIC, 2), registry) == ()
+
+    assert found.decoder(SCHEMAS.__getitem__).change(later_message()).value == parcel(1)
+
+
+def test_a_registered_schema_that_is_no_evolution_is_refused_by_name() -> None:
+    registry = Newest(PARCEL)
+    found = stores(registry, MemorySink("parcel"))
+    registry.contract = build("parcel", {**LATER.schema, "key": ["owner"]}, where="other")
+
+    with pytest.raises(Refused, match="newest registered schema of parcel"):
+        found.follow(Evolved(TOPIC, 2), registry)
+
+
+def test_a_store_that_is_away_while_the_contract_grows_leaves_everything_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for service in fields(Endpoints):
+        monkeypatch.setenv(f"TAILRACE_{service.name.upper()}", "http://127.0.0.1:9")
+    registry = Newest(PARCEL)
+    found = stores(registry, MemorySink("parcel"), SearchIndex("parcels", record="parcel"))
+    before = found.sinks
+    registry.contract = LATER
+
+    with pytest.raises(Retryable, match="does not answer"):
+        found.follow(Evolved(TOPIC, 2), registry)
+
+    assert found.sinks == before
+    assert found.contracts[TOPIC] is PARCEL
+    with pytest.raises(Evolved):
+        found.decoder(SCHEMAS.__getitem__).change(later_message())
+    found.close()

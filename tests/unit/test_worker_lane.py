@@ -144,3 +144,16 @@ def test_room_is_shared_but_holds_a_batch_at_least() -> None:
 
 def test_sinks_of_one_topic_share_the_smallest_batches() -> None:
     assert smallest([Batching(500, 9, 0.0), Batching(50_000, 5, 2.0)]) == Batching(500, 5, 0.0)
+
+
+def test_a_batch_that_is_put_back_comes_first_again_and_weighs_what_it_did() -> None:
+    found = filled(range(5))
+    before = found.size
+    found.take(0.0)
+    found.failed("away", 1.0, 0.0)
+
+    found.anew()
+
+    assert (found.size, found.wait(0.0), found.begun) == (before, 0.0, False)
+    assert found.delivered() is None  # the sinks were told where it begins; nothing is durable by that
+    assert [message.offset() for message in found.take(0.0)] == [0, 1, 2]

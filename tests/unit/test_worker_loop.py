@@ -11,8 +11,9 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from tailrace.deadline import wait_for
-from tailrace.errors import Fatal, Retryable
+from tailrace.errors import Fatal, Refused, Retryable, Unreachable
 from tailrace.health import Health
+from tailrace.sink.decode import Evolved
 from tailrace.sink.delivery import Delivered
 from tailrace.sink.loop import Loop
 from tailrace.sink.report import Report
@@ -143,14 +144,23 @@ def notes(partition: int, numbers: range) -> Callable[[ScriptedConsumer], list[N
     return lambda _: [Note(partition, number) for number in numbers]
 
 
-def run(consumer: ScriptedConsumer, store: Store, until: Callable[[], Any], *, rows: int = 100) -> Loop:
+def run(
+    consumer: ScriptedConsumer,
+    store: Store,
+    until: Callable[[], Any],
+    *,
+    rows: int = 100,
+    begin: Callable[[Any], None] | None = None,
+    evolve: Callable[[Evolved], Sequence[str]] = lambda _: (),
+) -> Loop:
     """Run a loop in a thread until a condition holds, stop it, and raise what it raised."""
     stop, caught = threading.Event(), list[BaseException]()
     loop = Loop(
         consumer,
         batching={TOPIC: Batching(rows=10)},
         deliver=store.deliver,
-        begin=None,
+        begin=begin,
+        evolve=evolve,
         report=Report(Health("test")),
         stop=stop,
         buffer_rows=rows,
@@ -286,3 +296,104 @@ def test_an_unknown_error_of_a_sink_ends_the_worker_without_its_words() -> None:
 
     assert "secret" not in str(caught.value)
     assert consumer.stored == {}
+
+
+class Growing(Store):
+    """A store whose contract has to grow before it takes offsets from ``since``; ``grown`` are the times it did."""
+
+    def __init__(self, since: int) -> None:
+        super().__init__()
+        self.since, self.grown = since, 0
+        self.seen: list[str] = []
+        self.troubles: deque[Exception] = deque()
+        self.flying = 0
+
+    def deliver(self, batch: Sequence[Any]) -> Delivered:
+        self.flying += 1
+        try:
+            if not self.grown and any(message.offset() >= self.since for message in batch):
+                raise Evolved(TOPIC, 7)
+            return super().deliver(batch)
+        finally:
+            self.flying -= 1
+
+    def begin(self, place: Any) -> None:
+        self.seen.append(f"begin {place[1]}")
+
+    def evolve(self, cause: Evolved) -> Sequence[str]:
+        assert (cause.topic, cause.schema_id, self.flying) == (TOPIC, 7, 0)
+        if self.troubles:
+            raise self.troubles.popleft()
+        self.grown += 1
+        self.seen.append("evolve")
+        return (TOPIC,)
+
+
+def test_a_newer_contract_is_followed_between_batches_and_each_record_is_written_once_in_order() -> None:
+    store = Growing(since=12)
+    consumer = ScriptedConsumer(assign(0, 1), notes(0, range(25)), notes(1, range(5)), notes(0, range(25, 40)))
+
+    run(consumer, store, lambda: len(store.written) == 45, begin=store.begin, evolve=store.evolve)
+
+    assert store.grown == 1
+    assert sorted(store.written) == sorted([*range(40), *range(5)])
+    assert consumer.committed == {0: 40, 1: 5}
+    assert sorted(store.seen[:2]) == ["begin 0", "begin 1"]
+    assert store.seen[2] == "evolve"
+    assert sorted(store.seen[3:]) == ["begin 0", "begin 1"]
+
+
+def test_what_is_durable_is_committed_before_the_sinks_are_opened_again() -> None:
+    store = Growing(since=10)
+    committed: list[dict[int, int]] = []
+    consumer = ScriptedConsumer(assign(0), notes(0, range(20)))
+
+    def evolve(cause: Evolved) -> Sequence[str]:
+        committed.append(dict(consumer.committed))
+        return store.evolve(cause)
+
+    run(consumer, store, lambda: len(store.written) == 20, evolve=evolve)
+
+    assert committed == [{0: 10}]
+    assert store.written == list(range(20))
+
+
+def test_opening_the_sinks_again_is_tried_until_everything_answers() -> None:
+    store = Growing(since=0)
+    store.troubles.extend([Unreachable("The registry is away."), Retryable("The store is away.", after=0.01)])
+    consumer = ScriptedConsumer(assign(0), notes(0, range(3)))
+
+    run(consumer, store, lambda: len(store.written) == 3, evolve=store.evolve)
+
+    assert consumer.committed == {0: 3}
+
+
+def test_a_schema_that_nobody_may_follow_ends_the_worker_before_its_record() -> None:
+    store = Growing(since=10)
+    store.troubles.append(Refused("The newest schema is no evolution."))
+    consumer = ScriptedConsumer(assign(0), notes(0, range(20)))
+
+    with pytest.raises(Refused, match="no evolution"):
+        run(consumer, store, lambda: False, evolve=store.evolve)
+
+    assert store.written == list(range(10))
+    assert consumer.committed == {0: 10}
+
+
+def test_a_partition_that_goes_while_a_contract_is_followed_commits_only_what_is_durable() -> None:
+    store, going = Growing(since=10), threading.Event()
+
+    def evolve(_: Evolved) -> Sequence[str]:
+        assert going.wait(10)
+        return ()
+
+    def revoke(consumer: ScriptedConsumer) -> None:
+        consumer.call("on_revoke", 0)
+        going.set()
+
+    consumer = ScriptedConsumer(assign(0), notes(0, range(20)), *[step(lambda _: None)] * 20, step(revoke))
+    loop = run(consumer, store, lambda: not consumer.owned and not consumer.script, evolve=evolve)
+
+    assert store.written == list(range(10))
+    assert consumer.committed == {0: 10}
+    assert loop.lanes == {}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
+    from tailrace.settings import OutboxSettings
     from tailrace.targets import Target
 
 DEFAULT_PROCESSOR = "conform"
@@ -54,6 +55,21 @@ class Project:
         """The user's conform function by ``schema.table``, where there is one."""
         return {function.table: function for functions in self.processors.values() for function in functions}
 
+    @cached_property
+    def outboxes(self) -> dict[str, OutboxSettings]:
+        """What tailrace.toml says of each outbox, by ``schema.table``: its rows are events, not records."""
+        return {name: table.outbox for name, table in self.settings.tables.items() if table.outbox}
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The captured tables whose rows become records: all but the outboxes."""
+        return tuple(table for table in self.connector.tables if table not in self.outboxes)
+
+    @property
+    def routes(self) -> tuple[str, ...]:
+        """The routes of all outboxes; each is a topic of events."""
+        return tuple(route for outbox in self.outboxes.values() for route in outbox.routes)
+
     def record_of(self, table: str) -> str:
         """Return the name of the record that rows of ``schema.table`` become."""
         function = self.functions.get(table)
@@ -61,12 +77,12 @@ class Project:
 
     def table_of(self, record: str) -> str:
         """Return the table whose rows become ``record``."""
-        for table in self.connector.tables:
+        for table in self.tables:
             if self.record_of(table) == record:
                 return table
         raise ProjectError(
             f"No captured table becomes the record {record}.",
-            detail=f"Captured: {', '.join(self.connector.tables)}.",
+            detail=f"Captured: {', '.join(self.tables)}.",
             hint="Name it in table.include.list of the connector and in @conform(..., to=...).",
         )
 
@@ -194,3 +210,20 @@ def _validate(project: Project) -> None:
         for record in project.records_of(sink):
             project.contract(record)
             project.table_of(record)
+    _validate_outboxes(project)
+
+
+def _validate_outboxes(project: Project) -> None:
+    twice = sorted({route for route in project.routes if project.routes.count(route) > 1})
+    if twice:
+        raise ProjectError(
+            f"tailrace.toml declares the route {twice[0]} twice.",
+            detail="Each route is one topic, and the events of one topic come from one outbox.",
+        )
+    shaped = sorted(set(project.outboxes) & set(project.functions))
+    if shaped:
+        raise ProjectError(
+            f"The outbox {shaped[0]} has a conform function.",
+            detail="The rows of an outbox are events; they become no record.",
+            hint=f'Remove the function, or [tables."{shaped[0]}".outbox] in tailrace.toml.',
+        )

@@ -70,8 +70,24 @@ class WorkerSettings(_Table):
     write_timeout_seconds: float = Field(default=60.0, gt=0)
 
 
+class OutboxSettings(_Table):
+    """``[tables."schema.table".outbox]``: its rows are domain events; which columns say what (docs/outbox.md).
+
+    ``routes`` are the values that the column ``route`` may have: each is a topic. The other names are columns.
+    """
+
+    routes: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]] = Field(min_length=1)
+    id: str = "id"
+    key: str = "aggregateid"
+    type: str = "type"
+    route: str = "aggregatetype"
+    payload: str = "payload"
+
+
 class TableSettings(_Table):
     """``[tables."schema.table"]``: what holds for one captured table only."""
+
+    outbox: OutboxSettings | None = None
 
 
 class Settings(_Table):
@@ -146,4 +162,5 @@ def _names(place: list[str]) -> list[str]:
         "tables": TableSettings,
     }
     model = tables.get(place[0], Settings) if place else Settings
+    model = OutboxSettings if place[2:] == ["outbox"] else model
     return list(model.model_fields)

@@ -36,6 +36,21 @@ def conformed(pipeline: str, record: str) -> str:
     return f"{pipeline}.conformed.{record}"
 
 
+def events(pipeline: str, route: str) -> str:
+    """Return the topic of the domain events of one route of an outbox."""
+    return f"{pipeline}.events.{route}"
+
+
+def messages(pipeline: str) -> str:
+    """Return the topic in which Debezium writes what ``pg_logical_emit_message`` says; nobody reads it."""
+    return f"{prefix(pipeline)}.message"
+
+
+def transactions(pipeline: str) -> str:
+    """Return the topic of Debezium's transaction markers; nobody reads it."""
+    return f"{prefix(pipeline)}.transaction"
+
+
 def dead_letters(pipeline: str, worker: str) -> str:
     """Return the dead-letter topic of one worker."""
     return f"{pipeline}.dlq.{worker}"

@@ -226,7 +226,7 @@ class Bump:
         barrier = Barrier(self._services, deadline, self._say)
         barrier.source()
         barrier.processors()
-        records = dict.fromkeys(self._project.record_of(table) for table in self._project.connector.tables)
+        records = dict.fromkeys(self._project.record_of(table) for table in self._project.tables)
         swept = tuple(sweep(self._services, found.epoch, record, self._say) for record in records)
         self._record(replace(found, phase=epoch.SETTLED))
         return swept

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tailrace.control import epochs
-from tailrace.control.checks import contracts, server, settings, sinks, tables
+from tailrace.control.checks import contracts, outbox, server, settings, sinks, tables
 from tailrace.control.checks import epochs as epoch_checks
 from tailrace.control.epochs import Verdict
 from tailrace.control.services import Services
@@ -34,6 +34,7 @@ def judge(
         *tables.check(project, seen),
         *contracts.check(project, seen),
         *sinks.check(project, seen),
+        *outbox.check(project, seen),
         *epoch_checks.check(verdict),
     ]
     return sorted(found, key=lambda finding: ORDER.index(finding.severity))

@@ -65,7 +65,7 @@ class Facts:
 def names(project: Project) -> list[str]:
     """Return every topic whose identity the record holds: raw and conformed."""
     captured = [topics.raw(project.name, table) for table in (*project.connector.tables, HEARTBEAT)]
-    records = dict.fromkeys(project.record_of(table) for table in project.connector.tables)
+    records = dict.fromkeys(project.record_of(table) for table in project.tables)
     return [*captured, *(topics.conformed(project.name, record) for record in records)]
 
 

@@ -64,7 +64,7 @@ class Plan:
 def resources(services: Services) -> list[Resource]:
     """Return every resource of the project: source, topics, schemas, stores, control record, connector last."""
     project = services.project
-    records = dict.fromkeys(project.record_of(table) for table in project.connector.tables)
+    records = dict.fromkeys(project.record_of(table) for table in project.tables)
     changelogs = changelog.declared(project, services.catalogue())
     return [
         OwnTable(services, HEARTBEAT),

@@ -41,7 +41,7 @@ class Derived:
 
 def derive(project: Project, records: Sequence[str] = (), *, force: bool = False) -> list[Derived]:
     """Write schemas/<record>.avsc of the named records (all by default); files that exist stay, unless forced."""
-    by_record = {project.record_of(name): name for name in project.connector.tables}
+    by_record = {project.record_of(name): name for name in project.tables}
     unknown = [record for record in records if record not in by_record]
     if unknown:
         raise UsageError(f"There is no record {', '.join(unknown)}.", hint=f"Known: {', '.join(by_record)}.")

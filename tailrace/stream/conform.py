@@ -80,6 +80,40 @@ class Conformed:
     committed_us: list[int] = field(default_factory=list)
 
 
+class Shaping(Protocol):
+    """What conforms the records of one raw topic; what it drafts is its own business, but begins with the record."""
+
+    def version(self, partition: int, offset: int) -> int:
+        """Return the version of the record at an offset."""
+
+    def read(self, given: tuple[RawRecord]) -> Seen:
+        """Return what a raw record says, or raise Rejected."""
+
+    def restore(self, partition: int, images: Images, given: tuple[RawRecord]) -> Seen | None:
+        """Do as ``read`` does with what was not sent restored; None where that is known no more nor needed."""
+
+    def draft(self, partition: int, deleted: set[bytes | None], seen: Seen) -> Any:
+        """Return what a record becomes, None for nothing, or raise Rejected."""
+
+    def frame(self, partition: int, draft: Any) -> tuple[Output, int]:
+        """Return the message of a draft and its source commit time, or raise Rejected."""
+
+
+class Plan(Protocol):
+    """One raw topic's way."""
+
+    @property
+    def raw(self) -> str:
+        """The raw topic."""
+
+    @property
+    def changelog(self) -> str:
+        """The changelog of the images that its records are restored from; empty where none are kept."""
+
+    def shaping(self, ages: Ages) -> Shaping:
+        """Return what conforms its records."""
+
+
 @dataclass(frozen=True)
 class TablePlan:
     """One table's way: from its raw topic through its function to the conformed topic."""
@@ -91,6 +125,10 @@ class TablePlan:
     function: ConformFunction | None = None
     placeholder: Placeholder | None = None  # what stands for an unchanged TOAST value; None is Debezium's own
     changelog: str = ""  # of the images that such values are restored from; empty where none are kept
+
+    def shaping(self, ages: Ages) -> TableConformer:
+        """Return what conforms its records."""
+        return TableConformer(self, ages=ages)
 
 
 class TableConformer:
@@ -268,12 +306,12 @@ class Conformer:
     """
 
     def __init__(
-        self, plans: Iterable[TablePlan], *, epoch: int, worker: str, ages: Mapping[str, Ages] | None = None
+        self, plans: Iterable[Plan], *, epoch: int, worker: str, ages: Mapping[str, Ages] | None = None
     ) -> None:
         self.epoch, self._worker = epoch, worker
         known, same, plans = ages or {}, Ages(first=epoch), list(plans)
         self.changelogs = {plan.raw: plan.changelog for plan in plans if plan.changelog}
-        self._tables = {plan.raw: TableConformer(plan, ages=known.get(plan.raw, same)) for plan in plans}
+        self._tables = {plan.raw: plan.shaping(known.get(plan.raw, same)) for plan in plans}
 
     def version(self, topic: str, partition: int, offset: int) -> int:
         """Return the version of a raw record."""

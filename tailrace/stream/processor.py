@@ -33,6 +33,7 @@ from tailrace.stream.background import Background
 from tailrace.stream.bridge import BatchTransport, check_pins
 from tailrace.stream.conform import Conformer, TablePlan
 from tailrace.stream.effect import DELIVERY_MS, Effect
+from tailrace.stream.events import EventPlan
 from tailrace.stream.library import Disk
 from tailrace.stream.state import Moved, States
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from tailrace.project import Project
-    from tailrace.stream.conform import Conformed
+    from tailrace.stream.conform import Conformed, Plan
 
 BATCH_ROWS = 4000
 START_PAUSES = (0.5, 1.0, 2.0, 5.0)
@@ -278,7 +279,9 @@ def _changelog(project: Project, name: str, table: str, counts: Mapping[str, int
     return changelog if changelog in counts else ""
 
 
-def _plan(project: Project, table: str, registry: Registry, changelog: str) -> TablePlan:
+def _plan(project: Project, table: str, registry: Registry, changelog: str) -> Plan:
+    if table in project.outboxes:
+        return EventPlan(topics.raw(project.name, table), project.name, project.outboxes[table])
     record = project.record_of(table)
     contract, topic = project.contract(record), topics.conformed(project.name, record)
     registered = registry.latest(topic)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def check(project: Project, seen: Catalogue) -> Iterator[Finding]:
     """Say what of the contracts does not fit the tables."""
     used = set()
-    for name in project.connector.tables:
+    for name in project.tables:
         record = project.record_of(name)
         used.add(record)
         contract, table = project.contracts.get(record), seen.tables.get(name)

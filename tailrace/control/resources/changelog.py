@@ -41,7 +41,7 @@ def declared(project: Project, seen: Catalogue) -> list[Declared]:
         Declared(topics.changelog(project.name, worker, table), wanted.partitions, wanted.replication, CONFIG)
         for worker in project.processors
         for table in project.tables_of(worker)
-        if table in seen.tables and restored(project.connector, seen.tables[table])
+        if table not in project.outboxes and table in seen.tables and restored(project.connector, seen.tables[table])
     ]
 
 

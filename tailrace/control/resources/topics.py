@@ -20,7 +20,7 @@ from tailrace.kafka import TIMEOUT
 from tailrace.resource import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from tailrace.kafka import KafkaAdmin
     from tailrace.project import Project
@@ -63,7 +63,7 @@ def declared(project: Project) -> list[Declared]:
     settings, name = project.settings.topics, project.name
     raw = {**RAW, "retention.ms": str(settings.raw_retention_hours * HOUR_MS)}
     captured = [*project.connector.tables, f"{topics.HEARTBEAT_SCHEMA}.{topics.HEARTBEAT_TABLE}"]
-    records = dict.fromkeys(project.record_of(table) for table in project.connector.tables)
+    records = dict.fromkeys(project.record_of(table) for table in project.tables)
     workers = [worker for worker in project.processors if project.tables_of(worker)] + list(project.sinks)
 
     def topic(title: str, config: Mapping[str, str], partitions: int = settings.partitions) -> Declared:
@@ -74,10 +74,22 @@ def declared(project: Project) -> list[Declared]:
         topic(beats(project), BEATS, 1),
         *([topic(topics.raw(name, SIGNAL), BEATS, 1)] if SIGNAL in project.connector.published else []),
         *([topic(project.connector.notifications, NOTICES, 1)] if project.connector.notifications else []),
+        *_unread(project, topic),
         *(topic(topics.conformed(name, record), CONFORMED) for record in records),
+        *(topic(topics.events(name, route), raw) for route in project.routes),
         *(topic(topics.dead_letters(name, worker), DEAD_LETTERS) for worker in workers),
         topic(topics.control(name), CONTROL, 1),
     ]
+
+
+def _unread(project: Project, topic: Callable[[str, Mapping[str, str], int], Declared]) -> list[Declared]:
+    """Return the topics of what is no row: nobody reads them, but a connector waits forever for one that is missing."""
+    config, found = project.connector.config, []
+    if config.get("message.prefix.exclude.list") != ".*":
+        found.append(topics.messages(project.name))
+    if config.get("provide.transaction.metadata") == "true":
+        found.append(topics.transactions(project.name))
+    return [topic(name, BEATS, 1) for name in found]
 
 
 def beats(project: Project) -> str:

@@ -84,7 +84,7 @@ class Contract:
 
     @cached_property
     def defaults(self) -> dict[str, Any]:
-        """What a field is where a row or an older record does not have it, for the fields that say so."""
+        """What a field is where a row or an older record does not have it, as Avro writes it; not every field says."""
         return {entry["name"]: entry["default"] for entry in self.schema["fields"] if "default" in entry}
 
     @cached_property

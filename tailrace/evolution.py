@@ -58,7 +58,8 @@ def added(contract: Contract, fields: Sequence[Mapping[str, Any]], widened: Mapp
 def newer(contract: Contract, registered: Mapping[str, Any]) -> Contract | None:
     """Return the registry's schema as a contract where it is an evolution of ``contract``, None where it is the same.
 
-    Raise Refused, with what to do, where it is neither. Order of fields and documentation do not count.
+    Raise Refused, with what to do, where it is neither. Order of fields and documentation do not count, and what is
+    said beside the fields is what the file says.
     """
     try:
         found = build(contract.name, registered, where=f"{contract.name} in the registry")
@@ -67,7 +68,9 @@ def newer(contract: Contract, registered: Mapping[str, Any]) -> Contract | None:
     wrong = tuple(obstacles(contract, found))
     if wrong:
         raise _refused(contract, wrong)
-    return found if ahead(contract, found) else None
+    if not ahead(contract, found):
+        return None
+    return build(contract.name, {**contract.schema, "fields": registered["fields"]}, where=f"{contract.name}.avsc")
 
 
 def ahead(contract: Contract, later: Contract) -> tuple[str, ...]:
@@ -118,7 +121,7 @@ def optional(entry: Mapping[str, Any]) -> bool:
 
 def evolved(project: Project, registry: Registry, *, records: Collection[str] | None = None) -> Project:
     """Return the project with the contracts in force, of the captured records or only of ``records``."""
-    captured = [project.record_of(table) for table in project.connector.tables]
+    captured = [project.record_of(table) for table in project.tables]
     found = {}
     for record in dict.fromkeys(captured if records is None else records):
         contract = project.contracts.get(record)

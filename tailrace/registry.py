@@ -53,6 +53,19 @@ class Registry:
             raise Unreachable(f"The registry does not take the schema of {topic}.", detail="It answered 404.")
         return int(answer["id"])
 
+    def refusal(self, topic: str, schema: Mapping[str, Any]) -> tuple[str, ...] | None:
+        """Return why a schema could not be registered as the newest of a topic, None when it could."""
+        path = f"/compatibility/subjects/{topic}-value/versions?verbose=true"
+        answer = self._call("POST", path, {"schema": canonical(schema)})
+        if answer is None or answer.get("is_compatible"):
+            return None
+        return tuple(str(line) for line in answer.get("messages") or ())
+
+    def compatibility(self, topic: str) -> str:
+        """Return the compatibility level that holds for a topic's value schemas, empty where none is set."""
+        answer = self._call("GET", f"/config/{topic}-value?defaultToGlobal=true")
+        return str((answer or {}).get("compatibilityLevel", ""))
+
     def writer(self, schema_id: int) -> Any:
         """Return the compiled schema of an id; Rejected when the registry does not know it."""
         if schema_id not in self._writers:

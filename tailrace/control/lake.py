@@ -105,10 +105,11 @@ class LakeReader:
         return sorted(info.path for info in found if info.type == FileType.File and info.path.endswith(".parquet"))
 
     def _open(self, names: Sequence[str]) -> ds.Dataset:
-        """Return the objects as one dataset, with every column that any of them has."""
+        """Return the objects as one dataset, with every column that any of them has, as wide as the widest."""
         opened = ds.dataset(list(names), format="parquet", filesystem=self._files)
-        schema = pa.unify_schemas([part.physical_schema for part in opened.get_fragments()])
-        return opened.replace_schema(schema)
+        found = [part.physical_schema for part in opened.get_fragments()]
+        widest = pa.unify_schemas(found, promote_options="permissive")
+        return ds.dataset(list(names), widest, format="parquet", filesystem=self._files)
 
 
 @contextmanager

@@ -117,6 +117,8 @@ class Decoder:
             written = build(contract.name, schema, where=contract.name)
         except ProjectError:  # no contract at all, so none that could be followed: decoding says what is wrong
             return schema
+        if written.fields == contract.fields and written.plain == contract.plain:
+            return None  # only the documentation differs
         if place not in self._settled and ahead(contract, written):
             raise Evolved(*place)
         wrong = unreadable(contract, written)

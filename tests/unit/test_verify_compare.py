@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 
 import pytest
@@ -111,3 +112,41 @@ def test_a_function_that_raises_or_changes_the_key_is_unfit() -> None:
 
 def test_a_decimal_is_never_rounded() -> None:
     assert fit(PARCEL.by_name["price"], Decimal("1.500")) == Decimal("1.50")
+
+
+def test_a_column_that_the_source_no_longer_has_is_the_default_of_its_field() -> None:
+    gone = {"id": 1, "price": Decimal("1.5")}
+    assert record(gone, PARCEL, None) == {**ROW, "price": Decimal("1.50")}
+    with pytest.raises(Unfit, match="price is missing"):
+        record({"id": 1, "note": None}, PARCEL, None)
+
+
+def test_a_function_sees_the_default_of_a_column_that_is_gone() -> None:
+    function = ConformFunction("public.parcel", "parcel", lambda row: {**row, "note": row["note"] or "none"})
+    made = record({"id": 1, "price": Decimal("1.5")}, PARCEL, function)
+    assert made is not None
+    assert made["note"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("shape", "given", "value"),
+    [
+        ("string", "x", "x"),
+        ("double", 1.5, 1.5),
+        ("bytes", "\u00ff\u0001", b"\xff\x01"),
+        ({"type": "bytes", "logicalType": "decimal", "precision": 5, "scale": 2}, "\u00ff\u0038", Decimal("-2.00")),
+        ({"type": "string", "logicalType": "numeric"}, "1.50", Decimal("1.50")),
+        ({"type": "int", "logicalType": "date"}, 1, date(1970, 1, 2)),
+        ({"type": "long", "logicalType": "time-micros"}, 1, time(microsecond=1)),
+        (
+            {"type": "long", "logicalType": "timestamp-micros"},
+            -1,
+            datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+        ),
+        ({"type": "array", "items": ["null", "int"]}, [1, None], [1, None]),
+    ],
+)
+def test_a_default_of_any_kind_is_the_value_that_avro_means_by_it(shape: object, given: object, value: object) -> None:
+    fields = [{"name": "id", "type": "long"}, {"name": "a", "type": shape, "default": given}]
+    schema = {"type": "record", "name": "r", "key": ["id"], "fields": fields}
+    assert record({"id": 1}, contract.build("r", schema, where="test"), None) == {"id": 1, "a": value}

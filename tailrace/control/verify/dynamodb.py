@@ -70,7 +70,7 @@ class DynamoDB:
                 fields |= {f"{index.name}_pk": "S:" + first, f"{index.name}_sk": "S:" + second}
         if target.ttl is not None and record[target.ttl] is not None:
             fields[TTL_ATTRIBUTE] = f"N:{_seconds(record[target.ttl])}"
-        return pk + SEPARATOR + sk, fields
+        return _identity(pk, sk), fields
 
     def scan(self) -> Iterator[Seen]:
         """Yield every item that is not a tombstone."""
@@ -116,7 +116,9 @@ class DynamoDB:
         if fields.get(VERSION_ATTRIBUTE, "").startswith("N:"):
             fields[VERSION_ATTRIBUTE] = "N"
         pair = self._by_record.get(fields.get(RECORD_ATTRIBUTE, "").removeprefix("S:"))
-        identity = SEPARATOR.join(fields[name].removeprefix("S:") for name in ("pk", "sk"))
+        if pair is not None:
+            fields = {**dict.fromkeys(pair.optional, "NULL"), **fields}
+        identity = _identity(*(fields[name].removeprefix("S:") for name in ("pk", "sk")))
         return Seen(identity, fields, None if pair is None else _key_columns(pair, fields), pair)
 
     def _call(self, operation: str, request: Mapping[str, Any]) -> Any:
@@ -217,11 +219,18 @@ def _deleted(item: Mapping[str, Any]) -> bool:
     return bool(item.get(DELETED_ATTRIBUTE, {}).get("BOOL"))
 
 
+def _identity(pk: str, sk: str) -> str:
+    """Return both parts of a key as one text, in which the first separator ends the first part."""
+    return pk.replace("/", "//") + SEPARATOR + sk
+
+
 def _key(identity: str) -> dict[str, dict[str, str]]:
     pk, sk = identity.split(SEPARATOR, 1)
-    return {"pk": {"S": pk}, "sk": {"S": sk}}
+    return {"pk": {"S": pk.replace("//", "/")}, "sk": {"S": sk}}
 
 
 def _key_columns(pair: Pair, fields: Fields) -> tuple[str, ...] | None:
     found = [fields.get(name, "").partition(":") for name in pair.contract.key]
-    return tuple(content for _, _, content in found) if all(kind in "NS" and kind for kind, _, _ in found) else None
+    if not all(kind in ("N", "S", "B", "BOOL") for kind, _, _ in found):
+        return None
+    return tuple("\\x" + content if kind == "B" else content for kind, _, content in found)

@@ -11,7 +11,7 @@ import base64
 import json
 import math
 import struct
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -31,7 +31,12 @@ class Unfit(Exception):
 
 
 def record(row: Row, contract: Contract, function: ConformFunction | None) -> dict[str, Any] | None:
-    """Return the record that ``row`` becomes, None when the user's function filters it, or raise Unfit."""
+    """Return the record that ``row`` becomes, None when the user's function filters it, or raise Unfit.
+
+    A column that the source does not have is the default of its field, where the contract has one.
+    """
+    kinds = contract.by_name
+    row = {**{name: default(kinds[name], given) for name, given in contract.defaults.items() if name not in row}, **row}
     conformed: Mapping[str, Any] | None = dict(row) if function is None else _call(function, row)
     if conformed is None:
         return None
@@ -54,6 +59,18 @@ def _call(function: ConformFunction, row: Row) -> Mapping[str, Any] | None:
         return function(dict(row))
     except Exception as error:  # the user's code may raise anything; the write path parks such a row
         raise Unfit(f"the conform function raised {type(error).__name__}") from error
+
+
+def default(field: Field, given: Any) -> Any:
+    """Return the default of a field, which Avro writes as JSON, as the value of a row."""
+    if given is None:
+        return None
+    if field.item is not None:
+        return [default(field.item, entry) for entry in given]
+    if field.kind == "decimal":
+        whole = int.from_bytes(given.encode("latin-1"), "big", signed=True)
+        return Decimal(whole).scaleb(-field.scale, _EXACT)
+    return _DEFAULTS[field.kind](given) if field.kind in _DEFAULTS else given
 
 
 def fit(field: Field, value: Any) -> Any:
@@ -159,6 +176,16 @@ FITTING: dict[str, Callable[[Field, Any], Any]] = {
     "string": _string, "json": _only(str), "bytes": _bytes, "decimal": _decimal, "numeric": _numeric,
     "date": _date, "time-micros": _only(time), "timestamp-micros": _instant, "local-timestamp-micros": _local,
     "uuid": _uuid,
+}  # fmt: skip
+
+
+_DAY = datetime(1970, 1, 1)  # noqa: DTZ001 - the start of local timestamps
+_DEFAULTS: dict[str, Callable[[Any], Any]] = {
+    "bytes": lambda given: given.encode("latin-1"), "numeric": Decimal, "uuid": UUID,
+    "date": lambda given: (_DAY + timedelta(days=given)).date(),
+    "time-micros": lambda given: (_DAY + timedelta(microseconds=given)).time(),
+    "timestamp-micros": lambda given: (_DAY + timedelta(microseconds=given)).replace(tzinfo=UTC),
+    "local-timestamp-micros": lambda given: _DAY + timedelta(microseconds=given),
 }  # fmt: skip
 
 

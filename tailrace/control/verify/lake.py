@@ -92,8 +92,10 @@ class Lake:
         held = table.take(numbers).drop_columns([name for name in LAKE_COLUMNS if name in table.column_names])
         for batch in held.to_batches(max_chunksize=ROWS):
             for row in batch.to_pylist():
-                fields = {name: _read(pair.contract.by_name.get(name), value) for name, value in row.items()}
-                key = tuple(str(fields.get(name)) for name in pair.contract.key)
+                fields = dict.fromkeys(pair.optional) | {
+                    name: _read(pair.contract.by_name.get(name), value) for name, value in row.items()
+                }
+                key = tuple(_asked(pair.contract.by_name[name], fields.get(name)) for name in pair.contract.key)
                 yield Seen(_identity(pair, fields), fields, key, pair)
 
     def _copy(self) -> None:
@@ -133,6 +135,11 @@ class Lake:
 
     def _silent(self, error: BotoCoreError) -> Unreachable:
         return Unreachable("S3 does not answer.", detail=type(error).__name__)
+
+
+def _asked(field: Field, value: Any) -> str:
+    """Return a key column's value as text that Postgres casts back."""
+    return "\\x" + str(value).removeprefix("hex ") if field.kind == "bytes" else str(value)
 
 
 def _identity(pair: Pair, fields: Fields) -> str:

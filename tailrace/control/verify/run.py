@@ -10,6 +10,8 @@ import time
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
+from tailrace import evolution
+from tailrace.control.services import PATIENCE
 from tailrace.control.verify import expected
 from tailrace.control.verify.compare import Doubt, Ledger
 from tailrace.control.verify.dynamodb import DynamoDB
@@ -20,6 +22,7 @@ from tailrace.control.verify.search import Search
 from tailrace.control.verify.settle import Settling, settle
 from tailrace.control.verify.source import Source, key_text
 from tailrace.control.verify.store import Pair, Store
+from tailrace.registry import Registry
 from tailrace.targets import DynamoDBTable, LakeTable, SearchIndex
 
 if TYPE_CHECKING:
@@ -45,6 +48,7 @@ def verify(
     """Compare every captured table with every declared target; ``only`` limits it to some sinks."""
     began = time.monotonic()
     wait()
+    project = in_force(project, only)
     source = Source(project.endpoints.database(project.connector.database))
     with ExitStack() as opened:
         stores = [opened.enter_context(closing(store)) for store in open_stores(project, only)]
@@ -56,6 +60,12 @@ def verify(
         faults = [fault for store in stores for fault in store.faults()]
     checks = [job.check(settled) for job, settled in zip(jobs, work, strict=True)]
     return Report([*checks, *strangers], time.monotonic() - began, faults, unverified(project, only))
+
+
+def in_force(project: Project, only: Sequence[str] = ()) -> Project:
+    """Return the project under the contracts that the workers follow: the newest registered evolution of each file."""
+    with closing(Registry(project.endpoints.registry, patience=PATIENCE)) as registry:
+        return evolution.evolved(project, registry, records=[pair.target.record for pair in _pairs(project, only)])
 
 
 def open_stores(project: Project, only: Sequence[str] = ()) -> list[Store]:

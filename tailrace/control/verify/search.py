@@ -108,10 +108,11 @@ class Search:
     def _seen(self, hit: Mapping[str, Any]) -> Seen:
         source = hit["_source"]
         pair = self.pairs[0]
-        fields = {name: _read(field, source.get(name)) for name, field in self._fields.items()}
+        held = {**dict.fromkeys(pair.optional), **source}
+        fields = {name: _read(field, held[name]) for name, field in self._fields.items() if name in held}
         for name in source.keys() - self._fields.keys() - {DELETED_FIELD}:
             fields[name] = "unexpected: " + shape(source[name])
-        key = tuple(_text(source.get(name)) for name in pair.contract.key)
+        key = tuple(_text(pair.contract.by_name[name], source.get(name)) for name in pair.contract.key)
         return Seen(hit["_id"], fields, key if all(key) else None, pair)
 
     def _call(self, operation: Callable[..., Any], **request: Any) -> Any:
@@ -175,7 +176,13 @@ def _number(field: Field, value: Decimal) -> str:
     return "number " + (plain(value) if field.kind == "decimal" else format(value, "f"))
 
 
-def _text(value: Any) -> str:
+def _text(field: Field, value: Any) -> str:
+    """Return a key column's value as text that Postgres casts back; empty where there is none."""
+    if field.kind == "bytes" and isinstance(value, str):
+        try:
+            return "\\x" + base64.b64decode(value, validate=True).hex()
+        except ValueError:  # something else than what was written
+            return ""
     return "" if value is None else text(value)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ class Pair:
     sink: str
     contract: Contract
     target: Target
+
+    @cached_property
+    def optional(self) -> tuple[str, ...]:
+        """The fields that are null where a stored thing lacks them: it is older than the field. No others may lack."""
+        return tuple(name for name, given in self.contract.defaults.items() if given is None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo demo-flights test test-without-servers test-with-servers lint format bench stack-up stack-down clean
+.PHONY: help setup demo demo-flights test test-others test-integration lint format bench stack-up stack-down clean
 
 help:
 	@echo "make demo          the whole pipeline on live traffic, all three sinks proved equal to the source"
@@ -43,19 +43,18 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Tests with servers mostly wait, the others compute: side by side they take the time of the longer half. What the
-# shorter half says comes when it is through, in one piece.
+# Integration tests mostly wait for servers, so the others run beside them, on a stack of their own: together they take
+# the time of the longer half. What the shorter half says comes when it is through, in one piece.
 test: $(READY)
 	$(BIN)/tailrace stack fetch
-	@$(MAKE) --no-print-directory -j2 test-without-servers test-with-servers
+	@$(MAKE) --no-print-directory -j2 test-others test-integration
 
-test-without-servers: $(READY)
-	@mkdir -p .tailrace; ($(MAKE) --no-print-directory lint && $(BIN)/python -m pytest tests/unit tests/property) \
-		> .tailrace/test.log 2>&1; code=$$?; echo; cat .tailrace/test.log; exit $$code
+test-others: $(READY)
+	@mkdir -p .tailrace; ($(MAKE) --no-print-directory lint && $(BIN)/python -m pytest tests/unit tests/property tests/contract \
+		tests/faults) > .tailrace/test.log 2>&1; code=$$?; echo; cat .tailrace/test.log; exit $$code
 
-# Faults come early: with the clients of every other test in one process, librdkafka crashed once when the broker was killed.
-test-with-servers: $(READY)
-	$(BIN)/python -m pytest tests/contract tests/faults tests/integration
+test-integration: $(READY)
+	$(BIN)/python -m pytest tests/integration
 
 bench: $(READY)
 	$(BIN)/python -m bench

@@ -73,7 +73,7 @@ def fetch(folder: Path) -> None:
 @stack.command()
 @project_option
 def down(folder: Path) -> None:
-    """Stop every process of the stack. The data stays, except the objects in S3, which are in memory."""
+    """Stop every process of the stack. The data stays."""
     Stack(folder).down()
     err.print("The stack is down.")
 

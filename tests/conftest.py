@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell that starts a run in the background has it ignore Ctrl-C, and so would every process that a test interrupts.
+    # A shell that starts a run in the background has it ignore Ctrl-C; so would every process that a test interrupts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

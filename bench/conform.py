@@ -25,7 +25,8 @@ from tailrace import contract
 from tailrace.health import Health
 from tailrace.kafka import Outbox, reader
 from tailrace.stream.conform import Conformer, TablePlan
-from tailrace.stream.processor import ConformHandler, collect_seldom
+from tailrace.stream.handler import ConformHandler
+from tailrace.stream.processor import collect_seldom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -31,6 +31,8 @@ class Health:
         self.worker = worker
         self.ready = False
         self.doing = "starting"
+        self.held: dict[str, dict[str, Any]] = {}  # by raw topic: table, problem, hint, why, partitions
+        self.notes: dict[str, tuple[str, ...]] = {}  # by raw topic: what is worth knowing and no trouble
         self._beat = time.monotonic()
         self.stall_after = 120.0
         self.registry = CollectorRegistry()
@@ -51,6 +53,9 @@ class Health:
             "Seconds from source commit to durable, newest batch",
             labels,
             registry=self.registry,
+        )
+        self.holding = Gauge(
+            "tailrace_table_held", "Partitions of a table that waits for its contract", labels, registry=self.registry
         )
         self.latency = Histogram(
             "tailrace_latency_seconds",
@@ -97,8 +102,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path in ("/live", "/ready"):
             good = self.health.live if self.path == "/live" else self.health.ready
             status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
-            body = json.dumps({"worker": self.health.worker, self.path[1:]: good, "doing": self.health.doing})
-            self._answer(status, body.encode(), "application/json")
+            body = {"worker": self.health.worker, self.path[1:]: good, "doing": self.health.doing}
+            if self.path == "/ready":
+                body |= {"held": self.health.held, "notes": self.health.notes}
+            self._answer(status, json.dumps(body).encode(), "application/json")
         else:
             self._answer(HTTPStatus.NOT_FOUND, b'{"paths": ["/live", "/ready", "/metrics"]}', "application/json")
 

@@ -9,7 +9,7 @@ import difflib
 import os
 import re
 import tomllib
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -88,6 +88,7 @@ class TableSettings(_Table):
     """``[tables."schema.table"]``: what holds for one captured table only."""
 
     outbox: OutboxSettings | None = None
+    unknown_columns: Literal["ignore", "evolve", "stop"] = "ignore"  # columns of no contract (docs/evolution.md)
 
 
 class Settings(_Table):

@@ -20,8 +20,11 @@ EVERY = 1.0
 @project_option
 @json_option
 @click.option("--watch", is_flag=True, help="Go on until Ctrl-C, one sample a second.")
-def status(folder: Path, *, as_json: bool, watch: bool) -> None:
-    """Show source, workers, and per table and worker: records/s, records and seconds behind, parked records."""
+def status(folder: Path, *, as_json: bool, watch: bool) -> int:
+    """Show source, workers, and per table and worker: records/s, records and seconds behind, parked records.
+
+    Exit 1 when a table is held: it waits for its contract (docs/evolution.md).
+    """
     pause = threading.Event()
     with Monitor(project.load(folder)) as monitor:
         monitor.sample()
@@ -35,3 +38,4 @@ def status(folder: Path, *, as_json: bool, watch: bool) -> None:
             with Live(board(sample), console=out, auto_refresh=False, screen=out.is_terminal) as live:
                 while not pause.wait(EVERY):
                     live.update(board(monitor.sample()), refresh=True)
+    return 1 if sample.held else 0

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from tailrace import topics
+from tailrace.control import local
 from tailrace.control.services import Services
 from tailrace.deadline import Deadline, wait_for
 from tailrace.errors import Refused, Unreachable
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 EVERY = 0.1
 QUIET_SECONDS = 5.0  # of silence before a long wait says how far it is
+HELD_FOR = 12.0  # seconds for which a table may be held before it counts: it looks for its contract every ten
 GONE_FOR = 20.0  # seconds without any member before a group counts as not running: restarts take a few
 
 
@@ -98,6 +100,7 @@ class Barrier:
         needed = needs(ends, starts)
         group = topics.group(self._project.name, name)
         watch = _Membership(self._admin.members, group, kind, name)
+        waiting = _Waiting(lambda: local.find(self._project, name))
         left = dict(needed)
 
         def passed() -> bool:
@@ -106,6 +109,7 @@ class Barrier:
             left = lacking(needed, committed)
             self._tell(lambda: f"{kind} {name}: {to_go(left, committed, starts):,} records to go")
             watch.look()
+            waiting.look(left)
             return not left
 
         try:
@@ -195,6 +199,33 @@ class _Membership:
             detail=f"Its group {self._group} has {members} members and is behind in {len(left)} partitions: {places}.",
             hint=run if not members else f"Its log is in .tailrace/logs/{self._name}.log.",
         )
+
+
+class _Waiting:
+    """Watches whether what did not pass belongs to a table that is held: then no wait brings it on."""
+
+    def __init__(self, find: Callable[[], local.LocalWorker | None]) -> None:
+        self._find = find
+        self._held, self._next = Deadline.after(HELD_FOR), Deadline.after(1.0)
+
+    def look(self, left: Mapping[Place, int]) -> None:
+        """Ask once a second; raise Refused when a table in the way has been held for ``HELD_FOR`` seconds."""
+        if not left or not self._next.passed():
+            return
+        self._next = Deadline.after(1.0)
+        held = in_the_way(self._find(), left)
+        if held is None:
+            self._held = Deadline.after(HELD_FOR)
+        elif self._held.passed():
+            raise Refused(f"The table {held.table} is held.", detail=held.problem, hint=held.hint)
+
+
+def in_the_way(worker: local.LocalWorker | None, left: Mapping[Place, int]) -> local.Held | None:
+    """Return the held table to which a partition belongs that a group has not passed; None where there is none."""
+    for topic, held in (worker.held if worker else {}).items():
+        if any((topic, partition) in left for partition in held.partitions):
+            return held
+    return None
 
 
 def needs(ends: Mapping[Place, int], starts: Mapping[Place, int]) -> Offsets:

@@ -65,7 +65,11 @@ class SourceState:
 
 @dataclass(frozen=True, slots=True)
 class WorkerState:
-    """One worker. ``state``: ready, starting, elsewhere (its group has members, not on this machine), not running."""
+    """One worker. ``state``: ready, starting, elsewhere (its group has members, not on this machine), not running.
+
+    ``held`` are the tables that wait for their contract in it, by raw topic, and ``notes`` what it says of the others;
+    of a worker elsewhere both are not known here: its metrics tell.
+    """
 
     name: str
     kind: str
@@ -73,6 +77,8 @@ class WorkerState:
     detail: str
     pid: int | None
     parked: int
+    held: Mapping[str, local.Held] = field(default_factory=dict)
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,11 @@ class Status:
     workers: Sequence[WorkerState]
     flows: Sequence[Flow]
     committed: Mapping[str, Offsets] = field(default_factory=dict, repr=False)
+
+    @property
+    def held(self) -> list[local.Held]:
+        """The tables that wait for their contract, of every worker on this machine."""
+        return [held for worker in self.workers for held in worker.held.values()]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the sample for ``--json``."""
@@ -182,7 +193,8 @@ class Monitor:
     def _worker(self, name: str, group: str, parked: int) -> WorkerState:
         kind, found = self._workers[name], local.find(self._project, name)
         if found is not None:
-            return WorkerState(name, kind, "ready" if found.ready else "starting", found.doing, found.pid, parked)
+            state = "ready" if found.ready else "starting"
+            return WorkerState(name, kind, state, found.doing, found.pid, parked, found.held, found.notes)
         members = self._admin.members(group)
         if members:
             return WorkerState(name, kind, "elsewhere", f"{members} members", None, parked)

@@ -18,7 +18,7 @@ STYLES = {"ready": "green", "starting": "yellow", "elsewhere": "cyan", "not runn
 
 def board(status: Status) -> RenderableType:
     """Return everything of one sample."""
-    return Group(source(status.source), workers(status), flows(status))
+    return Group(source(status.source), workers(status), flows(status), *tables(status))
 
 
 def source(state: SourceState) -> Text:
@@ -57,6 +57,18 @@ def flows(status: Status) -> Table:
         table.add_row(shown, flow.table, rate, f"{flow.behind:,}", f"{flow.lag_seconds:,.1f}", alarming(flow.parked))
         last = flow.worker
     return table
+
+
+def tables(status: Status) -> list[Text]:
+    """Return what is to know of single tables: those that are held, in red, and where columns are left out."""
+    found = []
+    for worker in status.workers:
+        waiting = worker.held.values()
+        found += [Text(f"{one.table} is held: {one.problem} {one.hint} ({one.why})", "red") for one in waiting]
+        for topic, notes in worker.notes.items():
+            table = next((flow.table for flow in status.flows if flow.topic == topic), topic)
+            found += [Text(f"{table}: {note}", "dim") for note in notes]
+    return found
 
 
 def left(state: SourceState) -> str:

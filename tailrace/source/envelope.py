@@ -51,7 +51,12 @@ class Long(NamedTuple):
 
 
 class Shape:
-    """What one schema says of a table's rows: a converter per column that needs one, the defaults, the long columns."""
+    """What one schema says of a table's rows: a converter per column that needs one, the defaults, the long columns.
+
+    ``columns`` are their Connect schemas, where there is one.
+    """
+
+    columns: tuple[Mapping[str, Any], ...] = ()
 
     def __init__(
         self,
@@ -68,11 +73,13 @@ class Shape:
         """Return the shape in an envelope's Connect schema."""
         row = next(field for field in schema["fields"] if field["field"] in ("after", "before"))
         found = {column["field"]: values.converter(column) for column in row["fields"]}
-        return cls(
+        made = cls(
             {name: convert for name, convert in found.items() if convert},
             {column["field"]: column["default"] for column in row["fields"] if "default" in column},
             tuple(long for long in (_long(column, placeholder) for column in row["fields"]) if long.forms),
         )
+        made.columns = tuple(row["fields"])
+        return made
 
     @classmethod
     def of_kinds(cls, kinds: Mapping[str, str], placeholder: Placeholder) -> Shape:
@@ -113,6 +120,20 @@ class Shape:
         return isinstance(value, str) and (value.startswith("1970-01-01") or not value.strip("0.:Z+-"))
 
 
+class Filled(Shape):
+    """The shape of rows without some columns, whose fields have a default: they are put in as the row is converted."""
+
+    def __init__(self, shape: Shape, fills: Mapping[str, Any]) -> None:
+        super().__init__(dict(shape.converters), shape.defaults, shape.long)
+        self.columns, self._fills = shape.columns, dict(fills)
+
+    def convert(self, row: Row) -> Row:
+        """Return ``row`` with its values converted and the missing ones added, in place."""
+        row = super().convert(row)
+        row.update(self._fills)
+        return row
+
+
 class Sent(NamedTuple):
     """What an event says before its values are converted: ``unsent`` columns of ``after`` hold a stand-in.
 
@@ -146,10 +167,19 @@ def missing(column: str, detail: str, way: str) -> Rejected:
 
 
 class EnvelopeReader:
-    """Reads the messages of one raw topic. ``kinds`` (column to contract kind) serve messages without schema."""
+    """Reads the messages of one raw topic. ``kinds`` (column to contract kind) serve messages without schema.
 
-    def __init__(self, kinds: Mapping[str, str], key: tuple[str, ...], placeholder: Placeholder | None = None) -> None:
-        self._key = key
+    ``judge`` sees the shape in every schema that is not known yet, and returns it, or another one, or raises.
+    """
+
+    def __init__(
+        self,
+        kinds: Mapping[str, str],
+        key: tuple[str, ...],
+        placeholder: Placeholder | None = None,
+        judge: Callable[[Shape], Shape] | None = None,
+    ) -> None:
+        self._key, self._judge = key, judge
         self._placeholder = placeholder or Placeholder()
         self._bare = Shape.of_kinds(kinds, self._placeholder)
         self._known: dict[bytes, Shape] = {}
@@ -201,6 +231,8 @@ class EnvelopeReader:
             raise Rejected(
                 "The message is not a Debezium envelope in JSON.", stage="decode", detail=_reason(error)
             ) from error
+        if self._judge is not None and parsed["schema"]:
+            shape = self._judge(shape)
         prefix = split(value, parsed["schema"])
         if prefix:
             self._remember(prefix, shape)

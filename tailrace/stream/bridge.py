@@ -17,14 +17,13 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
 
 from tailrace.errors import Fatal
 from tailrace.stream.contiguity import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-
-    from faust.types import TP
 
 PINS = {"faust-streaming": "0.15.3", "aiokafka": "0.14.0", "mode-streaming": "0.7.1"}
 COMMIT_SECONDS = 10.0
@@ -37,8 +36,16 @@ log = structlog.get_logger()
 class BatchHandler(Protocol):
     """What an app gives to the bridge."""
 
-    async def batch(self, topic: str, partition: int, records: Sequence[Any]) -> bool:
-        """Give the records their effect, durably; False when a stop came first. Anything raised stops the process."""
+    async def batch(self, topic: str, partition: int, records: Sequence[Any]) -> int:
+        """Give records their effect, durably, and return the offset of the first that has none.
+
+        That is the one behind the last, that of a record at which the partition is held, or the first one's where a
+        stop came before. Anything raised stops the process.
+        """
+
+    @property
+    def held(self) -> set[tuple[str, int]]:
+        """The partitions whose next record has to wait: nothing of them is fetched until they are no longer in here."""
 
     def turn(self, partitions: int) -> None:
         """Hear that the loop went round, with how many partitions assigned and flowing."""
@@ -117,6 +124,7 @@ class BatchConsumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.progress: Progress[TP] = Progress()
+        self._paused: set[TP] = set()  # those that are held
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -135,8 +143,9 @@ class BatchConsumer(driver.Consumer):
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):  # noqa: SLF001 - Faust's own loop asks it the same way
                 records, _active = await self._wait_next_records(FETCH_SECONDS)
-                self._handler.turn(len(self._active_partitions) if self.flow_active else 0)
+                self._handler.turn(len(self._active_partitions) + len(self._paused) if self.flow_active else 0)
                 await self._hand_over(records or {})
+                self._hold()
                 if self.flow_active and loop.time() - last > self.commit_interval:
                     await self.commit_done()
                     last = loop.time()
@@ -168,21 +177,42 @@ class BatchConsumer(driver.Consumer):
                 return
             if not self._current(tp, generation):
                 self.progress.forget(tp)
-            elif await self._finished(tp, due) and generation == self.app.consumer_generation_id:
-                self.progress.finish(tp, due[-1].offset)
-            else:
+                return
+            done = await self._finished(tp, due)
+            if generation != self.app.consumer_generation_id:
                 self.progress.forget(tp)
+                return
+            if done > due[0].offset:
+                self.progress.finish(tp, done - 1)
+            if done <= due[-1].offset:
+                await self._stay(tp, done)
         finally:
             self._idle.set()
 
-    async def _finished(self, tp: TP, due: Sequence[Any]) -> bool:
+    async def _stay(self, tp: TP, offset: int) -> None:
+        """Go on at a record in the middle of what was fetched, now or when its partition is no longer held."""
+        if self.flow_active and not self.app.should_stop and tp in self.assignment():
+            self.progress.next[tp] = offset
+            await self._thread.rewind(tp, offset)
+        else:
+            self.progress.forget(tp)
+
+    def _hold(self) -> None:
+        """Stop fetching what is held, and fetch again what no longer is."""
+        if self.flow_active:
+            held = {TP(*place) for place in self._handler.held} & self.assignment()
+            self.pause_partitions(held - self._paused)
+            self.resume_partitions(self._paused - held)
+            self._paused = held
+
+    async def _finished(self, tp: TP, due: Sequence[Any]) -> int:
         """Run the batch to its end even when the fetcher is being stopped."""
         task = asyncio.ensure_future(self._handler.batch(tp.topic, tp.partition, due))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             done, _pending = await asyncio.wait([task], timeout=DRAIN_SECONDS)
-            return task.result() if done else False
+            return task.result() if done else int(due[0].offset)
 
     async def _due(self, tp: TP, batch: Sequence[Any]) -> Sequence[Any]:
         """Return the part of a batch that continues its partition; nothing after asking for the rest again."""
@@ -233,14 +263,19 @@ class BatchConsumer(driver.Consumer):
         self._handler.turn(0)
         await self._settle()
         self._handler.revoked()
-        self.progress.clear()
+        self._forget()
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Begin the new assignment with nothing known."""
-        self.progress.clear()
+        self._forget()
         self._handler.assigned((tp.topic, tp.partition) for tp in assigned)
         await super().on_partitions_assigned(assigned, generation_id)
+
+    def _forget(self) -> None:
+        self.progress.clear()
+        self._paused_partitions.clear()
+        self._paused.clear()
 
     async def wait_empty(self) -> None:
         """Finish and commit, when Faust stops or rebalances."""

@@ -11,25 +11,29 @@ the processor's instruction cache, which is worth a quarter of the time of doing
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from tailrace import deadletter, version
 from tailrace.change import BEFORE, COMMITTED, LSN, OP, ORIGIN, TX, VERSION
 from tailrace.epoch import Ages
 from tailrace.errors import Rejected
 from tailrace.source.envelope import EnvelopeReader, Event
+from tailrace.stream.drift import Held
 from tailrace.stream.fitting import Fitting
 from tailrace.stream.images import OLD_KEY, Superseded
+from tailrace.stream.passes import deleted_before, passed
+from tailrace.stream.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from tailrace.conforming import ConformFunction, Row
     from tailrace.contract import Contract
     from tailrace.source.envelope import Shape
     from tailrace.source.unchanged import Placeholder
+    from tailrace.stream.drift import Policy
     from tailrace.stream.images import Images
 
     Headers = Sequence[tuple[str, bytes | None]]
@@ -37,8 +41,6 @@ if TYPE_CHECKING:
     Seen = tuple["RawRecord", Event | None, Shape]
 
 _WRITES = frozenset("cur")
-Item = TypeVar("Item", bound=tuple[Any, ...])  # its first part is the raw record
-Made = TypeVar("Made")
 
 
 class RawRecord(Protocol):
@@ -125,6 +127,8 @@ class TablePlan:
     function: ConformFunction | None = None
     placeholder: Placeholder | None = None  # what stands for an unchanged TOAST value; None is Debezium's own
     changelog: str = ""  # of the images that such values are restored from; empty where none are kept
+    table: str = ""  # as people call it
+    policy: Policy = "ignore"  # what is done with a column that the contract does not have
 
     def shaping(self, ages: Ages) -> TableConformer:
         """Return what conforms its records."""
@@ -139,8 +143,9 @@ class TableConformer:
         self._contract = plan.contract
         self._ages, self._raw = ages, plan.raw.encode()
         kinds = {column.name: column.kind for column in plan.contract.fields}
-        self._reader = EnvelopeReader(kinds, plan.contract.key, plan.placeholder)
-        self._fitting = Fitting(plan.contract)
+        self.watch = Watch(plan.contract, plan.policy, plan.function)
+        self._reader = EnvelopeReader(kinds, plan.contract.key, plan.placeholder, self.watch.judge)
+        self._fitting = Fitting(plan.contract, self.watch.strangers)
 
     def version(self, partition: int, offset: int) -> int:
         """Return the version of the record at an offset."""
@@ -185,6 +190,10 @@ class TableConformer:
         if event.op not in _WRITES:
             raise Rejected(f"An event of the kind {event.op!r} is not supported.", stage="conform")
         return self._write(partition, record, event)
+
+    def doubted(self, seen: Seen, rejected: Rejected) -> Held | None:
+        """Return what holds the table at a record that was refused, None where the record is parked."""
+        return self.watch.doubted(seen[1], seen[2], rejected)
 
     def frame(self, partition: int, draft: Draft) -> tuple[Output, int]:
         """Return the message of a draft and its source commit time, or raise Rejected."""
@@ -274,31 +283,6 @@ def _moved(record: RawRecord) -> bool:
     return bool(record.headers) and any(name == OLD_KEY for name, _ in record.headers)
 
 
-def deleted_before(records: Sequence[RawRecord]) -> set[bytes | None]:
-    """Return the keys that count as deleted when a batch begins.
-
-    A tombstone lies directly behind its ``d``. One that comes first in a batch belongs to the ``d`` that ended the
-    batch before, which has had its effect, in this process or an earlier one.
-    """
-    return {records[0].key} if records and records[0].value is None else set()
-
-
-def passed(
-    step: Callable[[Item], Made | None], items: Iterable[Item], refused: list[tuple[RawRecord, Rejected]]
-) -> list[Made]:
-    """Return what a step makes of each item; where it rejects, the item's record is put aside with the reason."""
-    found = []
-    for item in items:
-        try:
-            made = step(item)
-        except Rejected as rejected:
-            refused.append((item[0], rejected))
-            continue
-        if made is not None:
-            found.append(made)
-    return found
-
-
 class Conformer:
     """Conforms batches of every table of one processor; ``worker`` names it in dead letters.
 
@@ -311,7 +295,19 @@ class Conformer:
         self.epoch, self._worker = epoch, worker
         known, same, plans = ages or {}, Ages(first=epoch), list(plans)
         self.changelogs = {plan.raw: plan.changelog for plan in plans if plan.changelog}
-        self._tables = {plan.raw: plan.shaping(known.get(plan.raw, same)) for plan in plans}
+        self._ages = {plan.raw: known.get(plan.raw, same) for plan in plans}
+        self._tables = {plan.raw: plan.shaping(self._ages[plan.raw]) for plan in plans}
+
+    def tables(self) -> dict[str, TableConformer]:
+        """Return what conforms tables by contract, by raw topic."""
+        return {topic: table for topic, table in self._tables.items() if isinstance(table, TableConformer)}
+
+    def adopt(self, topic: str, contract: Contract, schema_id: int, notes: tuple[str, ...] = ()) -> None:
+        """Go on with another contract, from the next batch on; ``notes`` say what it leaves open."""
+        table = self.tables()[topic]
+        made = TableConformer(replace(table.plan, contract=contract, schema_id=schema_id), ages=self._ages[topic])
+        made.watch.notes = (*table.watch.notes, *notes)
+        self._tables[topic] = made
 
     def version(self, topic: str, partition: int, offset: int) -> int:
         """Return the version of a raw record."""
@@ -325,7 +321,7 @@ class Conformer:
         deleted: set[bytes | None] | None = None,
         images: Images | None = None,
     ) -> Conformed:
-        """Return what a batch of one partition becomes.
+        """Return what a batch of one partition becomes, or raise Held with the offset of the record that it stops at.
 
         ``deleted`` is given, the same set each time, when one batch is conformed in several slices. ``images`` are
         those of the partition, where the table keeps any.
@@ -334,8 +330,13 @@ class Conformer:
         deleted = deleted_before(records) if deleted is None else deleted
         refused: list[tuple[RawRecord, Rejected]] = []
         read = table.read if images is None else partial(table.restore, partition, images)
-        seen = passed(read, zip(records, strict=True), refused)
-        drafts = passed(partial(table.draft, partition, deleted), seen, refused)
+        doubted = table.doubted if isinstance(table, TableConformer) else None
+        try:
+            seen = passed(read, zip(records, strict=True), refused)
+            drafts = passed(partial(table.draft, partition, deleted), seen, refused, doubted)
+        except Held as held:
+            held.under = table
+            raise
         framed = passed(partial(table.frame, partition), drafts, refused)
         refused.sort(key=lambda entry: entry[0].offset)
         return Conformed(

@@ -37,11 +37,27 @@ class _Misfit(ValueError):
     """A value that a kind cannot hold; the text says why and never shows the value."""
 
 
-class Fitting:
-    """The compiled checks of one contract; pure, and safe to share."""
+class Unfit(Rejected):
+    """A record whose value of one field, ``field``, the contract does not take, or that lacks it."""
 
-    def __init__(self, contract: Contract) -> None:
-        self.contract = contract
+    def __init__(self, contract: str, field: str, why: str) -> None:
+        super().__init__(
+            f"The record does not fit the contract {contract}.",
+            stage="conform",
+            detail=f"{field} {why}",
+            hint=f"Compare the row, the conform function and schemas/{contract}.avsc.",
+        )
+        self.field = field
+
+
+class Fitting:
+    """The compiled checks of one contract; pure, and safe to share.
+
+    ``strangers`` hears of columns in a function's record that the contract does not have, and may raise.
+    """
+
+    def __init__(self, contract: Contract, strangers: Callable[[list[str]], None] | None = None) -> None:
+        self.contract, self._strangers = contract, strangers
         self._fields = tuple((field.name, _EXACT.get(field.kind), _checks(field)) for field in contract.fields)
         self._key = tuple(entry for name in contract.key for entry in self._fields if entry[0] == name)
         self._key_template = _key_template(contract)
@@ -50,7 +66,7 @@ class Fitting:
     def record(self, given: Mapping[str, Any], columns: Collection[str]) -> dict[str, Any]:
         """Return the record made of ``given``; columns of the row that the contract does not have are left out."""
         record = self._take(self._fields, given)
-        if len(given) > len(record):
+        if len(given) > len(record) and given is not columns:
             self._refuse_strangers(given, columns)
         return record
 
@@ -76,11 +92,11 @@ class Fitting:
                         self._refuse_absent(name, found)
                 record[name] = value
         except KeyError:
-            raise self._rejected(f"{name} is missing") from None
+            raise Unfit(self.contract.name, name, "is missing") from None
         except _Misfit as misfit:
-            raise self._rejected(f"{name} {misfit}") from None
+            raise Unfit(self.contract.name, name, str(misfit)) from None
         except OverflowError:
-            raise self._rejected(f"{name} is out of range") from None
+            raise Unfit(self.contract.name, name, "is out of range") from None
         return record
 
     def _refuse_absent(self, name: str, found: Any) -> None:
@@ -92,17 +108,12 @@ class Fitting:
             raise _Misfit("is null but the contract forbids it")
 
     def _refuse_strangers(self, given: Mapping[str, Any], columns: Collection[str]) -> None:
-        for name in given:
-            if name not in self._names and name not in columns:
-                raise self._rejected(f"{name} is neither a column of the row nor in the contract")
-
-    def _rejected(self, detail: str) -> Rejected:
-        return Rejected(
-            f"The record does not fit the contract {self.contract.name}.",
-            stage="conform",
-            detail=detail,
-            hint=f"Compare the row, the conform function and schemas/{self.contract.name}.avsc.",
-        )
+        found = [name for name in given if name not in self._names]
+        for name in found:
+            if name not in columns:
+                raise Unfit(self.contract.name, name, "is neither a column of the row nor in the contract")
+        if self._strangers is not None:
+            self._strangers(found)
 
 
 def _key_template(contract: Contract) -> bytes:

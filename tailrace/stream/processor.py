@@ -12,9 +12,6 @@ import asyncio
 import gc
 import os
 import signal
-import time
-from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import faust
@@ -22,9 +19,9 @@ import structlog
 import uvloop
 from yarl import URL
 
-from tailrace import epoch, topics
+from tailrace import epoch, evolution, topics
 from tailrace.endpoints import STATE_FOLDER
-from tailrace.errors import Fatal, Refused, Retryable, TailraceError, Unreachable
+from tailrace.errors import Fatal, Refused, TailraceError, Unreachable
 from tailrace.health import Health, HealthServer, RunFile
 from tailrace.kafka import KafkaAdmin, Outbox
 from tailrace.registry import Registry, canonical
@@ -32,21 +29,21 @@ from tailrace.source import unchanged
 from tailrace.stream.background import Background
 from tailrace.stream.bridge import BatchTransport, check_pins
 from tailrace.stream.conform import Conformer, TablePlan
-from tailrace.stream.effect import DELIVERY_MS, Effect
+from tailrace.stream.effect import DELIVERY_MS
 from tailrace.stream.events import EventPlan
+from tailrace.stream.handler import ConformHandler
 from tailrace.stream.library import Disk
-from tailrace.stream.state import Moved, States
+from tailrace.stream.mending import PATIENCE, Mender
+from tailrace.stream.state import States
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Mapping
 
     from tailrace.project import Project
-    from tailrace.stream.conform import Conformed, Plan
+    from tailrace.stream.conform import Plan
 
 BATCH_ROWS = 4000
 START_PAUSES = (0.5, 1.0, 2.0, 5.0)
-CLOSE_SECONDS = 5.0
-SAMPLES = 10  # latencies observed per slice, evenly spaced
 COLLECT = (100_000, 20, 100)  # gc thresholds: a batch of records is a hundred thousand objects and no cycle
 INSTANCE = "TAILRACE_INSTANCE"  # static group membership, where the environment gives a stable name
 
@@ -62,125 +59,6 @@ class ConformApp(faust.App):
 
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self)
-
-
-class ConformHandler:
-    """Gives a batch its effect. Called by the bridge on the event loop, works in one background thread."""
-
-    def __init__(
-        self,
-        conformer: Conformer,
-        outbox: Outbox,
-        *,
-        health: Health,
-        letters_to: str,
-        stop: asyncio.Event,
-        confirm: Callable[[], None] = lambda: None,
-        states: States | None = None,
-    ) -> None:
-        self._health, self._stop, self._states = health, stop, states
-        self._effect = Effect(conformer, outbox, letters_to=letters_to, states=states, beat=health.beat)
-        self._background = Background("conform")
-        self._mine = object()  # this assignment
-        self._confirm, self._confirmed = confirm, False  # that the epoch still is what it was when this worker started
-
-    def turn(self, partitions: int) -> None:
-        """Report that the loop lives, and whether it has work."""
-        self._health.beat()
-        self._confirmed = self._confirmed and partitions > 0
-        restored = self._states is None or self._states.ready
-        self._health.ready = partitions > 0 and restored
-        doing = f"{partitions} partitions" if partitions else "waiting for partitions"
-        self._health.doing = doing if restored else "restoring images"
-
-    def assigned(self, places: Iterable[tuple[str, int]]) -> None:
-        """Restore the images of partitions that were just assigned, before their first batch."""
-        if self._states is None:
-            return
-        wanted, self._mine = self._states.own(places), object()
-        if wanted:
-            self._restoring = asyncio.ensure_future(self._restore(wanted, self._mine))
-
-    def revoked(self) -> None:
-        """Hear that the partitions were given up, and their last batch is over."""
-        if self._states is not None:
-            self._states.own(())
-            self._releasing = asyncio.ensure_future(self._background.run(self._states.release))
-
-    async def close(self) -> None:
-        """Remove the images on disk; where the thread still waits for Kafka, the next start does."""
-        if self._states is not None:
-            self._states.own(())
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._background.run(self._states.close), CLOSE_SECONDS)
-
-    async def _restore(self, places: Sequence[tuple[str, int]], mine: object) -> None:
-        """Restore one partition after the other, in the thread of the batches, for as long as the assignment lasts."""
-        states, left = self._states, list(places)
-        while states is not None and left and mine is self._mine:
-            topic, partition = left[0]
-            try:
-                await self._background.run(partial(states.of, topic, partition))
-            except Moved:
-                return
-            except Retryable as trouble:
-                log.warning("images not restored yet", topic=topic, problem=str(trouble))
-                if await self._stopped(trouble.after):
-                    return
-            else:
-                left.pop(0)
-
-    async def batch(self, topic: str, partition: int, records: Sequence[Any]) -> bool:
-        """Conform and send a batch until Kafka has it; False when a stop came before that."""
-        failures = 0
-        while True:
-            try:
-                results = await self._background.run(lambda: self._give(topic, partition, records))
-            except Moved:
-                return False
-            except Retryable as trouble:
-                failures += 1
-                self._health.retries.labels(self._health.worker).inc()
-                log.warning("batch not taken by Kafka, trying again", topic=topic, problem=str(trouble), times=failures)
-                if await self._stopped(min(10.0, trouble.after * 2 ** min(failures - 1, 4))):
-                    return False
-            else:
-                for result in results:
-                    self._observe(topic, result)
-                return True
-
-    def _give(self, topic: str, partition: int, records: Sequence[Any]) -> list[Conformed]:
-        self._confirm_epoch()
-        return self._effect.give(topic, partition, records)
-
-    def _confirm_epoch(self) -> None:
-        """Ask once per assignment, after it was made, whether the epoch is still the one that versions begin with."""
-        if not self._confirmed:
-            try:
-                self._confirm()
-            except Unreachable as silent:
-                raise Retryable(silent.problem, detail=silent.detail) from silent
-            self._confirmed = True
-
-    async def _stopped(self, seconds: float) -> bool:
-        """Wait, and say whether a stop was asked for meanwhile."""
-        try:
-            await asyncio.wait_for(self._stop.wait(), seconds)
-        except TimeoutError:
-            return False
-        return True
-
-    def _observe(self, topic: str, result: Conformed) -> None:
-        health, now = self._health, time.time()
-        health.records.labels(health.worker, topic).inc(len(result.committed_us))
-        if result.letters:
-            health.parked.labels(health.worker, topic).inc(len(result.letters))
-            log.warning("records parked", topic=topic, count=len(result.letters), first=result.letters[0].reason)
-        if result.committed_us:
-            health.lag.labels(health.worker, topic).set(max(0.0, now - result.committed_us[-1] / 1e6))
-            latency = health.latency.labels(health.worker, topic)
-            for committed in result.committed_us[:: max(1, len(result.committed_us) // SAMPLES)]:
-                latency.observe(max(0.0, now - committed / 1e6))
 
 
 def collect_seldom() -> None:
@@ -285,6 +163,8 @@ def _plan(project: Project, table: str, registry: Registry, changelog: str) -> P
     record = project.record_of(table)
     contract, topic = project.contract(record), topics.conformed(project.name, record)
     registered = registry.latest(topic)
+    later = evolution.newer(contract, registered[1]) if registered else None
+    contract = later or contract
     if registered is None or canonical(registered[1]) != canonical(contract.schema):
         state = "is not registered" if registered is None else "is another one in the registry"
         raise Refused(
@@ -298,6 +178,8 @@ def _plan(project: Project, table: str, registry: Registry, changelog: str) -> P
         function=project.functions.get(table),
         placeholder=unchanged.of(project.connector.config),
         changelog=changelog,
+        table=table,
+        policy=project.settings.table(table).unknown_columns,
     )
 
 
@@ -315,8 +197,16 @@ def _handler(
     if conformer.changelogs:
         disk = Disk(project.folder / STATE_FOLDER / "state" / name, project.endpoints.kafka, conformer.changelogs)
         states = States(conformer.changelogs, disk, outbox, health.beat)
+    mender = Mender(conformer, Registry(project.endpoints.registry, patience=PATIENCE))
     return ConformHandler(
-        conformer, outbox, health=health, letters_to=letters_to, stop=stop, confirm=confirm, states=states
+        conformer,
+        outbox,
+        health=health,
+        letters_to=letters_to,
+        stop=stop,
+        confirm=confirm,
+        states=states,
+        mend=mender.mend,
     )
 
 

@@ -13,7 +13,7 @@ from tailrace.health import Health
 from tailrace.kafka import Outbox
 from tailrace.stream.changelog import CLAIM
 from tailrace.stream.conform import Conformer, TablePlan
-from tailrace.stream.processor import ConformHandler
+from tailrace.stream.handler import ConformHandler
 from tailrace.stream.state import States
 from tests.cluster import CHANGELOG, RAW, Cluster, ListLibrary, ListOutbox
 from tests.raw import READING_SCHEMA, message, payload, reading
@@ -48,11 +48,11 @@ class TroubledOutbox(Outbox):
             raise trouble
 
 
-def run(outbox: TroubledOutbox, health: Health, *, stopped: bool = False) -> bool:
+def run(outbox: TroubledOutbox, health: Health, *, stopped: bool = False) -> int:
     plan = TablePlan("raw", "out", contract.build("reading", READING_SCHEMA, where="reading"), 7)
     records = [Record(0, message(payload("c", after=reading(0)))), Record(1, b"poison")]
 
-    async def give() -> bool:
+    async def give() -> int:
         stop = asyncio.Event()
         if stopped:
             stop.set()
@@ -66,7 +66,7 @@ def run(outbox: TroubledOutbox, health: Health, *, stopped: bool = False) -> boo
 def test_a_batch_that_kafka_did_not_take_is_sent_again_whole() -> None:
     health = Health("conform")
     outbox = TroubledOutbox(Retryable("away", after=0.01), Retryable("away", after=0.01), None)
-    assert run(outbox, health)
+    assert run(outbox, health) == 2
     assert outbox.sent == [("out", b'{"id":0}'), ("dlq", b'{"id":1}')] * 3
     assert health.registry.get_sample_value("tailrace_retries_total", {"worker": "conform"}) == 2
     labels = {"worker": "conform", "topic": "raw"}
@@ -75,7 +75,7 @@ def test_a_batch_that_kafka_did_not_take_is_sent_again_whole() -> None:
 
 
 def test_a_stop_while_kafka_is_away_leaves_the_batch_undone() -> None:
-    assert not run(TroubledOutbox(Retryable("away", after=60)), Health("conform"), stopped=True)
+    assert run(TroubledOutbox(Retryable("away", after=60)), Health("conform"), stopped=True) == 0
 
 
 def test_a_message_that_kafka_refuses_is_fatal() -> None:

@@ -16,7 +16,7 @@ from tailrace.epoch import RESETTING, Ages, Epoch
 from tailrace.errors import Refused, Unreachable
 from tailrace.health import Health
 from tailrace.stream.conform import Conformer, TablePlan
-from tailrace.stream.processor import ConformHandler
+from tailrace.stream.handler import ConformHandler
 from tests.raw import READING_SCHEMA, message, payload, reading
 from tests.unit.test_conform_handler import Record, TroubledOutbox
 

@@ -6,9 +6,10 @@ picture. A check of source and files needs no running Kafka or Connect: what the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tailrace.control import epochs
+from tailrace import topics
+from tailrace.control import epochs, standing
 from tailrace.control.checks import contracts, outbox, server, settings, sinks, tables
 from tailrace.control.checks import epochs as epoch_checks
 from tailrace.control.epochs import Verdict
@@ -16,6 +17,8 @@ from tailrace.control.services import Services
 from tailrace.errors import Unreachable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tailrace.control.checks.finding import Finding
     from tailrace.project import Project
     from tailrace.source.catalogue import Catalogue
@@ -44,7 +47,23 @@ def check(project: Project) -> list[Finding]:
     """Read the catalogue, ask Connect for its offset, and judge."""
     with Services(project) as services:
         seen = services.catalogue()
-        return judge(project, seen, streamed=_streamed(services), verdict=_verdict(services))
+        found = judge(project, seen, streamed=_streamed(services), verdict=_verdict(services))
+        ahead = standing.ahead(project, _registered(services))
+    return sorted([*found, *ahead], key=lambda finding: ORDER.index(finding.severity))
+
+
+def _registered(services: Services) -> dict[str, Mapping[str, Any]]:
+    """Return the newest registered schema of each contract; nothing when the registry does not answer."""
+    project = services.project
+    found: dict[str, Mapping[str, Any]] = {}
+    try:
+        for record in [project.record_of(table) for table in project.tables]:
+            newest = services.registry.latest(topics.conformed(project.name, record))
+            if newest is not None and record in project.contracts:
+                found[record] = newest[1]
+    except Unreachable:
+        return {}  # as with Connect: a check of source and files must not need a running registry
+    return found
 
 
 def _verdict(services: Services) -> Verdict | None:

@@ -1,7 +1,8 @@
-"""``tailrace schema derive`` and ``check``: contracts written from tables, and contracts held against tables.
+"""``tailrace schema derive``: contracts written from tables, and contracts that grow after their tables.
 
 A derived contract has one field per column that can be in one, in the table's order, nullable where the column is,
-with the comments of table and columns as documentation. It is the user's from then on: it is never overwritten unasked.
+with the comments of table and columns as documentation. It is the user's from then on: it only ever grows
+(tailrace.control.growth), and is never written anew unasked.
 """
 
 from __future__ import annotations
@@ -11,56 +12,98 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tailrace import contract
-from tailrace.control.checks import contracts
+import structlog
+
+from tailrace import contract, topics
+from tailrace.control import growth
 from tailrace.control.checks.tables import absent, captured
 from tailrace.control.services import Services
-from tailrace.errors import ProjectError, UsageError
+from tailrace.errors import ProjectError, Unreachable, UsageError
 from tailrace.source import types
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from tailrace.connector import Connector
-    from tailrace.control.checks.finding import Finding
     from tailrace.project import Project
     from tailrace.source.catalogue import Column, Table
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """One contract that ``derive`` wrote, or did not because the file is there; ``left_out`` names columns."""
+    """What ``derive`` did with one contract.
+
+    ``left_out`` names columns that no contract holds. Of a contract that was there: ``grown`` is what it gained,
+    ``kept`` the fields without column that have a default, ``incompatible`` what no longer fits and cannot follow.
+    """
 
     record: str
     table: str
     written: bool
     left_out: tuple[str, ...] = ()
+    grown: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    incompatible: tuple[str, ...] = ()
 
 
 def derive(project: Project, records: Sequence[str] = (), *, force: bool = False) -> list[Derived]:
-    """Write schemas/<record>.avsc of the named records (all by default); files that exist stay, unless forced."""
+    """Write schemas/<record>.avsc of the named records (all by default); files that exist grow, unless forced."""
     by_record = {project.record_of(name): name for name in project.tables}
     unknown = [record for record in records if record not in by_record]
     if unknown:
         raise UsageError(f"There is no record {', '.join(unknown)}.", hint=f"Known: {', '.join(by_record)}.")
     with Services(project) as services:
         seen = services.catalogue()
+        registered = {} if force else _registered(services, records or list(by_record))
     derived = []
     for record in records or by_record:
         table = seen.tables.get(by_record[record])
         if table is None:
             finding = absent(project, by_record[record], seen.names)
             raise ProjectError(finding.what, detail=finding.detail, hint=finding.hint)
-        derived.append(_write(project, record, table, force=force))
+        path = _path(project, record)
+        if path.exists() and not force:
+            derived.append(_grow(project, contract.load(path), table, registered.get(record)))
+        else:
+            derived.append(_write(project, record, table))
     return derived
 
 
-def _write(project: Project, record: str, table: Table, *, force: bool) -> Derived:
-    path = project.folder / "schemas" / f"{record}.avsc"
-    if path.exists() and not force:
-        return Derived(record, table.name, written=False)
+def _path(project: Project, record: str) -> Path:
+    return project.folder / "schemas" / f"{record}.avsc"
+
+
+def _registered(services: Services, records: Sequence[str]) -> dict[str, contract.Contract]:
+    """Return the newest registered contracts of records that have a file; none when the registry does not answer."""
+    found = {}
+    try:
+        for record in records:
+            if not _path(services.project, record).exists():
+                continue
+            newest = services.registry.latest(topics.conformed(services.project.name, record))
+            if newest is not None:
+                found[record] = contract.build(record, newest[1], where=f"{record} in the registry")
+    except (Unreachable, ProjectError) as error:
+        log.warning("only the tables are looked at, not what is registered", reason=error.problem)
+    return found
+
+
+def _grow(project: Project, there: contract.Contract, table: Table, registered: contract.Contract | None) -> Derived:
+    columns = captured(project.connector, table)
+    function = table.name in project.functions
+    found = growth.grow(there, registered, columns, function=function)
+    if found.grown:
+        _path(project, there.name).write_text(pretty(found.contract.schema))
+    strange = growth.unknown(found.contract, () if function else columns)
+    left_out = tuple(column.name for column in strange)
+    return Derived(there.name, table.name, bool(found.grown), left_out, found.grown, found.kept, found.incompatible)
+
+
+def _write(project: Project, record: str, table: Table) -> Derived:
+    path = _path(project, record)
     schema, left_out = schema_of(project.name, project.connector, record, table)
     contract.build(record, schema, where=path.name)  # what we write, we can read
     path.parent.mkdir(exist_ok=True)
@@ -71,7 +114,7 @@ def _write(project: Project, record: str, table: Table, *, force: bool) -> Deriv
 def schema_of(pipeline: str, connector: Connector, record: str, table: Table) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the contract of a table, and the columns that cannot be in one; ProjectError without a primary key."""
     columns = captured(connector, table)
-    able = [column for column in columns if types.avro(column) is not None and _NAME.fullmatch(column.name)]
+    able = [column for column in columns if growth.fieldable(column)]
     names = {column.name for column in able}
     if not table.key or not set(table.key) <= names:
         raise ProjectError(
@@ -101,14 +144,8 @@ def _field(column: Column) -> dict[str, Any]:
     return field
 
 
-def pretty(schema: dict[str, Any]) -> str:
+def pretty(schema: Mapping[str, Any]) -> str:
     """Return a record schema as text, one line per field, so that a change is one line in a diff."""
     head = [f"  {json.dumps(name)}: {json.dumps(value)}," for name, value in schema.items() if name != "fields"]
     fields = ",\n".join(f"    {json.dumps(field)}" for field in schema["fields"])
     return "\n".join(["{", *head, '  "fields": [', fields, "  ]", "}", ""])
-
-
-def check(project: Project) -> list[Finding]:
-    """Return where the contracts do not fit their tables."""
-    with Services(project) as services:
-        return list(contracts.check(project, services.catalogue()))

@@ -62,7 +62,13 @@ def _field(
     place = f"schemas/{contract.name}.avsc: {field.name}"
     column = columns.get(field.name)
     if column is None:
-        if strict:
+        if strict and field.name in contract.defaults and field.name not in {*contract.key, *table.by_name}:
+            yield warning(
+                f"{place} is no column of {table.name}.",
+                "Records have its default there.",
+                hint=_near(field, columns),
+            )
+        elif strict:
             yield error(f"{place} is no column of {table.name}.", _why(table, field.name), hint=_near(field, columns))
         return
     wrong = types.misfit(column, field)

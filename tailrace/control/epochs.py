@@ -8,7 +8,7 @@ doubt on it (soft: rows may be left in the stores that the source no longer has)
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -94,16 +94,21 @@ def present(services: Services, server: Lineage, recorded: Epoch | None) -> Epoc
 
 
 def look(services: Services, recorded: Epoch) -> Facts:
-    """Look once at everything; the slot is read before Connect's offset, which is never behind it then."""
+    """Look once at everything.
+
+    The slot is read before Connect's offset, which is never behind it then, the WAL's end after it, for the same reason.
+    """
     project = services.project
     server = lineage.read(services.database, project.connector.slot)
     name = project.connector.name
+    offset = services.connect.offsets(name)
+    server = replace(server, position=lineage.read(services.database, project.connector.slot).position)
     raw = [topics.raw(project.name, table) for table in project.connector.tables]
     return Facts(
         recorded=recorded,
         now=present(services, server, recorded),
         server=server,
-        offset=services.connect.offsets(name),
+        offset=offset,
         known=services.connect.config(name) is not None,
         streamed=any(services.admin.ends(raw).values()),
         needed=names(project),

@@ -96,7 +96,7 @@ def present(services: Services, server: Lineage, recorded: Epoch | None) -> Epoc
 def look(services: Services, recorded: Epoch) -> Facts:
     """Look once at everything.
 
-    The slot is read before Connect's offset, which is never behind it then, the WAL's end after it, for the same reason.
+    The slot is read before Connect's offset, which is never behind it then, and the WAL's end after it.
     """
     project = services.project
     server = lineage.read(services.database, project.connector.slot)

@@ -7,7 +7,9 @@ expanded by Kafka Connect itself (its environment config provider), never by us,
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tailrace import topics
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 HEARTBEAT = f"{topics.HEARTBEAT_SCHEMA}.{topics.HEARTBEAT_TABLE}"
 SIGNAL = f"{topics.HEARTBEAT_SCHEMA}.{topics.SIGNAL_TABLE}"
 OWN = (HEARTBEAT, SIGNAL)  # tables that are Tailrace's, not the user's
+KEYS = "message.key.columns"
+_KEY = re.compile(r"(\w+(?:\\)?\.[\w-]+):(\w+(?:,\w+)*)")
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,31 @@ class Connector:
     def notifications(self) -> str:
         """The topic in which Debezium tells how its snapshots go; empty where the file names none."""
         return self.config.get("notification.sink.topic.name", "")
+
+    @property
+    def role(self) -> str:
+        """The role that captures; empty where only Connect knows it."""
+        found = self.config.get("database.user", "")
+        return "" if "${" in found else found
+
+    @cached_property
+    def keys(self) -> dict[str, tuple[str, ...]]:
+        """The columns that message.key.columns names, by table; ProjectError where it says anything but plain names.
+
+        To Debezium each entry is a pattern, which may name tables that nobody had in mind.
+        """
+        found: dict[str, tuple[str, ...]] = {}
+        for entry in filter(None, (part.strip() for part in self.config.get(KEYS, "").split(";"))):
+            match = _KEY.fullmatch(entry)
+            table = match[1].replace("\\.", ".") if match else ""
+            if match is None or table in found:
+                raise ProjectError(
+                    f"connectors/{self.name}.json: {KEYS} is not a list of tables with their columns.",
+                    detail=f"{entry!r} " + ("names a table again." if match else "is not SCHEMA.TABLE:COLUMN,COLUMN."),
+                    hint=f'"{KEYS}": "public.visits:visitor,day;public.logins:token" - plain names, no patterns.',
+                )
+            found[table] = tuple(match[2].split(","))
+        return found
 
 
 def load(path: Path) -> Connector:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tailrace import topics
 from tailrace.control import epochs, standing
-from tailrace.control.checks import contracts, outbox, server, settings, sinks, tables
+from tailrace.control.checks import contracts, keys, names, outbox, server, settings, sinks, tables
 from tailrace.control.checks import epochs as epoch_checks
 from tailrace.control.epochs import Verdict
 from tailrace.control.services import Services
@@ -34,6 +34,8 @@ def judge(
     found = [
         *server.check(project.connector, seen, streamed=streamed),
         *settings.check(project.connector),
+        *names.check(project, seen),
+        *keys.check(project, seen),
         *tables.check(project, seen),
         *contracts.check(project, seen),
         *sinks.check(project, seen),

@@ -16,7 +16,8 @@ import structlog
 
 from tailrace import contract, topics
 from tailrace.control import growth
-from tailrace.control.checks.tables import absent, captured
+from tailrace.control.checks.names import absent
+from tailrace.control.checks.tables import captured
 from tailrace.control.services import Services
 from tailrace.errors import ProjectError, Unreachable, UsageError
 from tailrace.source import types
@@ -62,7 +63,7 @@ def derive(project: Project, records: Sequence[str] = (), *, force: bool = False
     for record in records or by_record:
         table = seen.tables.get(by_record[record])
         if table is None:
-            finding = absent(project, by_record[record], seen.names)
+            finding = absent(project, by_record[record], seen)
             raise ProjectError(finding.what, detail=finding.detail, hint=finding.hint)
         path = _path(project, record)
         if path.exists() and not force:

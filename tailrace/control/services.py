@@ -45,7 +45,9 @@ class Services:
 
     def catalogue(self) -> catalogue.Catalogue:
         """Take a fresh picture of the source's catalogue."""
-        return catalogue.read(self.database, [*self.project.connector.published, *OWN])
+        connector = self.project.connector
+        wanted = [*connector.published, *OWN]
+        return catalogue.read(self.database, wanted, keys=connector.keys, role=connector.role)
 
     @cached_property
     def admin(self) -> KafkaAdmin:

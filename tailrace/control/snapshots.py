@@ -98,9 +98,12 @@ def ready(services: Services, seen: Catalogue, tables: Sequence[str]) -> None:
             detail=f"It needs signal.data.collection = {SIGNAL}, the table in table.include.list, and notifications.",
             hint=f"`tailrace check` names the settings of connectors/{connector.name}.json; then `tailrace apply`.",
         )
-    keyless = [table for table in tables if table not in seen.tables or not seen.tables[table].key]
+    keyless = [table for table in tables if table not in seen.tables or not seen.tables[table].distinct]
     if keyless:
-        raise Refused(f"{', '.join(keyless)} has no primary key.", hint="Chunks are read in the order of the key.")
+        raise Refused(
+            f"{', '.join(keyless)} has no key that tells its rows apart.",
+            hint="Chunks are read in the order of the key.",
+        )
     status = services.connect.status(connector.name)
     if status is None or not status.running:
         shown = "it does not exist" if status is None else status.trace or status.shown

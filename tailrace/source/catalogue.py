@@ -7,7 +7,7 @@ It assumes a role that may read pg_catalog; it reads no row of any user's table 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -15,6 +15,7 @@ import psycopg2.extras
 
 from tailrace.endpoints import without_password
 from tailrace.errors import Unreachable
+from tailrace.source import queries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10
 STATEMENT_SECONDS = 30
-IDENTITIES = {"d": "DEFAULT", "f": "FULL", "n": "NOTHING", "i": "INDEX"}
+IDENTITIES = {"n": "NOTHING", "i": "INDEX", "d": "DEFAULT", "f": "FULL"}  # weakest first
+OTHERS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class Column:
     item: str = ""  # of an array, its elements' type in pg_type
     sort: str = "b"  # pg_type.typtype of the type or, of an array, of its elements: b base, e enum, c composite ...
     dimensions: int = 0  # as an array was declared; Postgres does not enforce it
+    loose: bool = False  # its collation calls different texts equal
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,37 @@ class ForeignKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Unique:
+    """One unique index, the primary key's included. ``whole`` says that it has no WHERE."""
+
+    name: str
+    columns: tuple[str, ...]  # empty names where it is over expressions
+    primary: bool = False
+    immediate: bool = True
+    whole: bool = True
+    valid: bool = True
+    identity: bool = False  # REPLICA IDENTITY USING INDEX names it
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One partition that holds rows: it has a replica identity and a TOAST table of its own."""
+
+    name: str
+    identity: str = "DEFAULT"
+    identity_columns: tuple[str, ...] = ()
+    toasted: bool = False
+    logged: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
-    """One table or partition root. ``toasted`` says that Postgres keeps a TOAST table beside it."""
+    """One table or partition root.
+
+    ``key`` is what messages are keyed by: the columns that message.key.columns names, the primary key elsewhere.
+    ``toasted`` says that Postgres keeps a TOAST table beside it. Of a partition root, ``identity`` is the weakest of
+    its leaves, and ``toasted`` is any leaf's.
+    """
 
     name: str  # schema.table
     columns: tuple[Column, ...]
@@ -66,11 +98,31 @@ class Table:
     partitioned: bool = False
     comment: str = ""
     foreign_keys: tuple[ForeignKey, ...] = ()
+    primary: tuple[str, ...] | None = None  # where message.key.columns names the key: the primary key, if any
+    identity_columns: tuple[str, ...] = ()  # of the index that INDEX names
+    uniques: tuple[Unique, ...] = ()
+    leaves: tuple[Leaf, ...] = ()
+    root: str = ""  # of a partition, the table that it is a part of
+    logged: bool = True
+    hidden: bool = False  # row level security hides rows from the connector's role
+    readable: bool = True  # by that role
 
     @property
     def by_name(self) -> dict[str, Column]:
         """The columns by their names."""
         return {column.name: column for column in self.columns}
+
+    @property
+    def telling(self) -> Unique | None:
+        """The index that tells rows apart by the key: unique at once, over every row, without NULLs; None without."""
+        found = (index for index in self.uniques if set(index.columns) == set(self.key))
+        solid = not any(self.by_name[name].nullable for name in self.key if name in self.by_name)
+        return next((each for each in found if solid and each.immediate and each.whole and each.valid), None)
+
+    @property
+    def distinct(self) -> bool:
+        """Whether no two rows have the same key."""
+        return bool(self.key) and (self.primary is None or self.telling is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +152,10 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """One picture of the server. ``names`` has every table of the database, ``tables`` those that were asked for."""
+    """One picture of the server.
+
+    ``names`` has every table of the database but partitions, ``tables`` those that were asked for.
+    """
 
     database: str
     server_version: int  # 180004 is 18.4
@@ -112,6 +167,8 @@ class Catalogue:
     tables: Mapping[str, Table]
     publications: Mapping[str, Publication]
     slots: Mapping[str, Slot]
+    others: Mapping[str, str] = field(default_factory=dict)  # what was asked for and is no table: what it is instead
+    role: str = ""  # whose rights were looked at
 
 
 def quote(name: str) -> str:
@@ -160,22 +217,29 @@ def rows(connection: Connection, sql: str, parameters: Sequence[Any] | None = No
         return cursor.fetchall()
 
 
-def read(connection: Connection, wanted: Sequence[str]) -> Catalogue:
-    """Take one picture of the catalogue, with the details of the ``wanted`` tables that exist."""
-    server = rows(connection, _SERVER)[0]
-    names = tuple(row.name for row in rows(connection, _NAMES))
-    found = rows(connection, _TABLES, (list(wanted),))
+def read(
+    connection: Connection, wanted: Sequence[str], *, keys: Mapping[str, tuple[str, ...]] | None = None, role: str = ""
+) -> Catalogue:
+    """Take one picture of the catalogue, with the details of the ``wanted`` tables that exist.
+
+    ``keys`` are the columns that messages of some tables are keyed by, as Connector.keys gives them. ``role`` is the
+    one whose rights are looked at: the role that asks, where that one does not exist.
+    """
+    server = rows(connection, queries.SERVER, (role,))[0]
+    found = rows(connection, queries.TABLES, (server.role, list(wanted)))
     return Catalogue(
         database=server.database,
         server_version=server.version,
         system_identifier=server.system_identifier,
         encoding=server.encoding,
-        settings={row.name: row.setting for row in rows(connection, _SETTINGS)},
+        settings={row.name: row.setting for row in rows(connection, queries.SETTINGS)},
         replication_role=server.replication_role,
-        names=names,
-        tables=_tables(connection, found),
-        publications={row.name: _publication(row) for row in rows(connection, _PUBLICATIONS)},
-        slots={row.name: Slot(*row) for row in rows(connection, _SLOTS)},
+        names=tuple(row.name for row in rows(connection, queries.NAMES)),
+        tables=_tables(connection, found, keys or {}),
+        publications={row.name: _publication(row) for row in rows(connection, queries.PUBLICATIONS)},
+        slots={row.name: Slot(*row) for row in rows(connection, queries.SLOTS)},
+        others={row.name: OTHERS[row.kind] for row in rows(connection, queries.OTHERS, (list(wanted),))},
+        role=server.role,
     )
 
 
@@ -192,107 +256,56 @@ def _publication(row: Any) -> Publication:
     )
 
 
-def _tables(connection: Connection, found: Sequence[Any]) -> dict[str, Table]:
+def _tables(connection: Connection, found: Sequence[Any], keys: Mapping[str, tuple[str, ...]]) -> dict[str, Table]:
     oids = [row.oid for row in found]
-    columns: dict[int, list[Column]] = {oid: [] for oid in oids}
-    for row in rows(connection, _COLUMNS, (oids,)):
-        columns[row.oid].append(Column(*row[1:]))
-    foreign: dict[int, list[ForeignKey]] = {oid: [] for oid in oids}
-    for row in rows(connection, _FOREIGN_KEYS, (oids,)):
-        foreign[row.oid].append(ForeignKey(row.name, tuple(row.columns), row.indexed))
-    return {
-        row.name: Table(
-            name=row.name,
-            columns=tuple(columns[row.oid]),
-            key=tuple(row.key or ()),
-            identity=IDENTITIES[row.identity],
-            toasted=row.toasted,
-            partitioned=row.partitioned,
-            comment=row.comment or "",
-            foreign_keys=tuple(foreign[row.oid]),
-        )
-        for row in found
-    }
+    parts = _Parts({oid: [] for oid in oids}, {oid: [] for oid in oids}, {oid: [] for oid in oids}, {})
+    for row in rows(connection, queries.COLUMNS, (oids,)):
+        parts.columns[row.oid].append(Column(*row[1:]))
+    for row in rows(connection, queries.FOREIGN_KEYS, (oids,)):
+        parts.foreign[row.oid].append(ForeignKey(row.name, tuple(row.columns), row.indexed))
+    for row in rows(connection, queries.UNIQUES, (oids,)):
+        parts.uniques[row.oid].append(Unique(row.name, tuple(row.columns), *row[3:]))
+    for row in rows(connection, queries.LEAVES, (oids,)):
+        leaf = Leaf(row.name, IDENTITIES[row.identity], tuple(row.columns or ()), row.toasted, row.logged)
+        parts.leaves.setdefault(row.oid, []).append(leaf)
+    return {row.name: _table(row, parts, keys.get(row.name)) for row in found}
 
 
-_SERVER = """
-SELECT current_database() AS database, current_setting('server_version_num')::int AS version,
-       (SELECT system_identifier::text FROM pg_control_system()) AS system_identifier,
-       pg_encoding_to_char(d.encoding) AS encoding,
-       (SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user) AS replication_role
-FROM pg_database d WHERE d.datname = current_database()
-"""
-_SETTINGS = """
-SELECT name, setting FROM pg_settings
-WHERE name IN ('wal_level', 'max_slot_wal_keep_size', 'max_replication_slots', 'max_wal_senders')
-"""
-_NAMES = """
-SELECT n.nspname || '.' || c.relname AS name
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p') AND left(n.nspname, 3) <> 'pg_' AND n.nspname <> 'information_schema'
-ORDER BY 1
-"""
-_TABLES = """
-SELECT c.oid::bigint AS oid, n.nspname || '.' || c.relname AS name, c.relreplident AS identity,
-       c.relkind = 'p' AS partitioned, obj_description(c.oid, 'pg_class') AS comment,
-       c.reltoastrelid <> 0 OR EXISTS (
-           SELECT FROM pg_partition_tree(c.oid) t JOIN pg_class l ON l.oid = t.relid WHERE l.reltoastrelid <> 0
-       ) AS toasted,
-       (SELECT array_agg(a.attname::text ORDER BY k.place)
-        FROM pg_constraint p CROSS JOIN unnest(p.conkey) WITH ORDINALITY AS k (number, place)
-        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number
-        WHERE p.conrelid = c.oid AND p.contype = 'p') AS key
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p') AND n.nspname || '.' || c.relname = ANY (%s)
-ORDER BY 2
-"""
-_COLUMNS = """
-WITH RECURSIVE base AS (
-    SELECT a.attrelid, a.attnum, a.atttypid AS type, a.atttypmod AS modifier, a.attnotnull AS required
-    FROM pg_attribute a WHERE a.attrelid = ANY (%s) AND a.attnum > 0 AND NOT a.attisdropped
-    UNION ALL
-    SELECT b.attrelid, b.attnum, t.typbasetype, CASE WHEN t.typtypmod <> -1 THEN t.typtypmod ELSE b.modifier END,
-           b.required OR t.typnotnull
-    FROM base b JOIN pg_type t ON t.oid = b.type WHERE t.typtype = 'd'
-)
-SELECT b.attrelid::bigint AS oid, a.attname AS name, t.typname AS type,
-       format_type(a.atttypid, a.atttypmod) AS shown, b.modifier, NOT b.required AS nullable,
-       t.typtype = 'e' AS enum, a.attgenerated <> '' AS generated, a.atthasdef AS defaulted,
-       a.attstorage AS storage, coalesce(col_description(a.attrelid, a.attnum), '') AS comment,
-       coalesce(i.typname, '') AS item, coalesce(i.typtype, t.typtype) AS sort, a.attndims AS dimensions
-FROM base b JOIN pg_type t ON t.oid = b.type AND t.typtype <> 'd'
-LEFT JOIN pg_type i ON i.typarray = t.oid
-JOIN pg_attribute a ON a.attrelid = b.attrelid AND a.attnum = b.attnum
-ORDER BY b.attrelid, b.attnum
-"""
-_FOREIGN_KEYS = """
-SELECT f.conrelid::bigint AS oid, f.conname AS name,
-       (SELECT array_agg(a.attname::text ORDER BY k.place)
-        FROM unnest(f.conkey) WITH ORDINALITY AS k (number, place)
-        JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.number) AS columns,
-       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = f.conrelid AND i.indpred IS NULL
-               AND (i.indkey::int2[])[0:cardinality(f.conkey) - 1] @> f.conkey) AS indexed
-FROM pg_constraint f WHERE f.contype = 'f' AND f.conrelid = ANY (%s)
-ORDER BY 2
-"""
-_PUBLICATIONS = """
-SELECT p.pubname AS name, p.puballtables AS all_tables, p.pubviaroot AS via_root, p.pubinsert AS insert,
-       p.pubupdate AS update, p.pubdelete AS delete, p.pubtruncate AS truncate,
-       coalesce((SELECT array_agg(n.nspname::text) FROM pg_publication_namespace s
-                 JOIN pg_namespace n ON n.oid = s.pnnspid WHERE s.pnpubid = p.oid), '{}') AS schemas,
-       coalesce(array_agg(m.nspname || '.' || c.relname ORDER BY m.nspname, c.relname)
-                FILTER (WHERE c.oid IS NOT NULL), '{}') AS tables,
-       coalesce(array_agg(m.nspname || '.' || c.relname)
-                FILTER (WHERE r.prqual IS NOT NULL OR r.prattrs IS NOT NULL), '{}') AS filtered
-FROM pg_publication p
-LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid
-LEFT JOIN pg_class c ON c.oid = r.prrelid
-LEFT JOIN pg_namespace m ON m.oid = c.relnamespace
-GROUP BY p.oid
-"""
-_SLOTS = """
-SELECT slot_name AS name, coalesce(plugin, '') AS plugin, coalesce(database, '') AS database, active,
-       coalesce(wal_status, '') AS wal_status,
-       coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint AS retained
-FROM pg_replication_slots
-"""
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What belongs to tables, by their oids."""
+
+    columns: dict[int, list[Column]]
+    foreign: dict[int, list[ForeignKey]]
+    uniques: dict[int, list[Unique]]
+    leaves: dict[int, list[Leaf]]
+
+
+def _table(row: Any, parts: _Parts, key: tuple[str, ...] | None) -> Table:
+    primary, leaves = tuple(row.key or ()), parts.leaves.get(row.oid, [])
+    uniques = tuple(parts.uniques[row.oid])
+    identity = IDENTITIES[row.identity]
+    columns = next((index.columns for index in uniques if index.identity), ())
+    if leaves:
+        order = list(IDENTITIES.values())
+        weakest = min(leaves, key=lambda leaf: order.index(leaf.identity))
+        identity, columns = weakest.identity, weakest.identity_columns
+    chosen = key is not None and set(key) != set(primary)
+    return Table(
+        name=row.name,
+        columns=tuple(parts.columns[row.oid]),
+        key=key if chosen and key else primary,
+        identity=identity,
+        toasted=row.toasted,
+        partitioned=row.partitioned,
+        comment=row.comment or "",
+        foreign_keys=tuple(parts.foreign[row.oid]),
+        primary=primary if chosen else None,
+        identity_columns=columns,
+        uniques=uniques,
+        leaves=tuple(leaves),
+        root=row.root or "",
+        logged=row.logged,
+        hidden=row.hidden,
+        readable=row.readable,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import sys
 from contextlib import closing
@@ -10,16 +11,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tailrace import contract
+from tailrace import contract, project
+from tailrace.control.check import judge
+from tailrace.control.services import Services
 from tailrace.demo import database
 from tailrace.source import catalogue, heartbeat
+from tests import traps
+from tests.bank import Bank
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from tailrace.control.checks.finding import Finding
     from tests.providers import RunningStack
 
-NAME = "oddities"
+NAME = f"oddities{secrets.token_hex(3)}"  # of this run
 TABLES = "public.odd,public.parts,public.keyless"
 DDL = f"""
 CREATE DOMAIN price AS numeric(12, 3) NOT NULL;
@@ -79,6 +86,8 @@ def test_the_catalogue_is_read_as_it_is(stack: RunningStack, folder: Path) -> No
     assert {foreign.columns: foreign.indexed for foreign in odd.foreign_keys} == {("owner",): False, ("kind",): True}
     parts = seen.tables["public.parts"]
     assert (parts.partitioned, parts.toasted) == (True, True)
+    assert parts.leaves == (catalogue.Leaf("public.parts_1", toasted=True),)
+    assert "public.parts_1" not in seen.names
     assert seen.tables["public.keyless"].identity == "FULL"
     assert seen.publications["wide"].all_tables
     narrow = seen.publications["narrow"]
@@ -123,3 +132,69 @@ def test_a_database_that_does_not_exist_is_named(folder: Path, stack: RunningSta
     assert done.returncode == 4
     assert 'database "nobody" does not exist' in done.stderr
     assert "Create it, or mend database.dbname" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def trapped(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bank]:
+    """A project over a database with every trap."""
+    made = Bank(tmp_path_factory.mktemp("traps"), f"traps{secrets.token_hex(3)}")
+    traps.project(made.folder, made.name)
+    stack.endpoints.save(made.folder)
+    server = stack.endpoints.database("postgres")
+    execute(server, f"CREATE DATABASE {made.name}")
+    try:
+        execute(stack.endpoints.database(made.name), *traps.statements(made.name))
+        source = project.load_source(made.folder)
+        with Services(source) as services:
+            traps.contracts(made.folder, source.connector, services.catalogue())
+        yield made
+    finally:
+        slot = f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = '{made.name}'"
+        drop = (f"DROP DATABASE {made.name}", f"DROP ROLE reader_{made.name}")
+        execute(server, slot, *drop)
+
+
+def execute(url: str, *statements: str) -> None:
+    with closing(database.connect(url, autocommit=True)) as opened:
+        for statement in statements:
+            opened.cursor().execute(statement)
+
+
+def look(made: Bank) -> list[Finding]:
+    """Return what check says, Kafka and Connect aside."""
+    loaded = made.load()
+    with Services(loaded) as services:
+        return judge(loaded, services.catalogue())
+
+
+def mending(made: Bank) -> list[str]:
+    """Return the SQL that check says, each once; that of the server as a whole, which others use too, aside."""
+    said = [each.sql for each in look(made) if each.severity != "note" and each.sql]
+    return [sql for sql in dict.fromkeys(said) if not sql.startswith("ALTER SYSTEM")]
+
+
+def test_every_trap_of_a_database_is_named_with_the_sql_that_mends_it(stack: RunningStack, trapped: Bank) -> None:
+    found = look(trapped)
+    for what, sql in traps.NAMED:
+        named = [each for each in found if what in each.what]
+        assert named, f"nothing says: {what}"
+        assert all(each.sql.startswith(sql) and (sql or each.hint or each.detail) for each in named), named
+    for _ in range(3):  # what is mended may uncover what stood behind it
+        execute(stack.endpoints.database(trapped.name), *mending(trapped))
+    assert mending(trapped) == []
+
+
+def test_a_publication_that_leaves_something_out_is_named_and_mended(stack: RunningStack, trapped: Bank) -> None:
+    url, name = stack.endpoints.database(trapped.name), f"tailrace_{trapped.name}"
+    connector = trapped.folder / "connectors" / f"{trapped.name}.json"
+    config = {**json.loads(connector.read_text()), "message.key.columns": ""}
+    connector.write_text(json.dumps({**config, "table.include.list": "public.owners,public.hiding,public.child"}))
+    execute(
+        url,
+        f"DROP PUBLICATION IF EXISTS {name}",
+        f"CREATE PUBLICATION {name} FOR TABLE owners WHERE (id > 1), hiding (id) WITH (publish = 'insert')",
+    )
+    named = [each for each in look(trapped) if f"publication {name}" in each.what]
+    assert [each.what.split(name)[1].split()[0] for each in named] == ["cuts", "does", "lacks", "names"]
+    execute(url, *(each.sql for each in named))
+    assert [each.what for each in look(trapped) if f"publication {name}" in each.what] == []

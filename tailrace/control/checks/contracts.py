@@ -44,8 +44,9 @@ def check(project: Project, seen: Catalogue) -> Iterator[Finding]:
 def fit(project: Project, contract: Contract, table: Table) -> Iterator[Finding]:
     """Say where one contract does not fit its table."""
     if table.key and set(contract.key) != set(table.key):
+        what = "primary key" if table.primary is None else "message.key.columns"
         yield error(
-            f'schemas/{contract.name}.avsc: "key" differs from the primary key of {table.name}.',
+            f'schemas/{contract.name}.avsc: "key" differs from the {what} of {table.name}.',
             f"It says {', '.join(contract.key)}; the table's is {', '.join(table.key)}.",
             hint=f'"key": {list(table.key)}'.replace("'", '"'),
         )

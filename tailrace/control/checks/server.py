@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tailrace.control.checks.finding import Finding, error, warning
 from tailrace.epoch import MEND
+from tailrace.source.catalogue import quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +21,12 @@ def check(connector: Connector, seen: Catalogue, *, streamed: bool | None) -> It
     ``streamed`` says whether Connect holds an offset of this connector; None when it was not asked or did not answer.
     """
     yield from _settings(seen)
+    if connector.role and seen.role and connector.role != seen.role:
+        yield error(
+            f"There is no role {connector.role}.",
+            f"connectors/{connector.name}.json names it in database.user.",
+            sql=f"CREATE ROLE {quote(connector.role)} LOGIN REPLICATION; -- and a password",
+        )
     slot = seen.slots.get(connector.slot)
     if slot is None:
         yield from _room(connector, seen, streamed=streamed)
@@ -48,9 +55,9 @@ def _settings(seen: Catalogue) -> Iterator[Finding]:
         yield error(f"The database {seen.database} is not UTF8.", f"It is {seen.encoding}; Debezium reads UTF8 only.")
     if not seen.replication_role:
         yield warning(
-            "The role that asks has no right to replicate.",
+            f"The role {seen.role or 'that asks'} has no right to replicate.",
             "The connector's role needs it, if it is the same one.",
-            sql="ALTER ROLE CURRENT_USER REPLICATION; -- as a superuser",
+            sql=f"ALTER ROLE {quote(seen.role) if seen.role else 'CURRENT_USER'} REPLICATION; -- as a superuser",
         )
 
 
@@ -114,16 +121,37 @@ def _publication(connector: Connector, found: Publication) -> Iterator[Finding]:
             sql=f'DROP PUBLICATION "{name}"; -- apply makes it anew',
         )
         return
+    yield from _cut(connector, found)
     missing = [table for table in connector.published if table not in found.tables]
     if missing:
         yield warning(
             f"The publication {name} lacks {', '.join(missing)}.",
             "Their changes are not in the stream; `tailrace apply` adds them.",
-            sql=f'ALTER PUBLICATION "{name}" ADD TABLE {", ".join(missing)};',
+            sql=f'ALTER PUBLICATION "{name}" ADD TABLE {", ".join(map(quote, missing))};',
         )
     if not found.via_root:
         yield warning(
             f"The publication {name} names partitions instead of their root.",
             "Each partition would get a topic of its own; `tailrace apply` sets it.",
             sql=f'ALTER PUBLICATION "{name}" SET (publish_via_partition_root = true);',
+        )
+
+
+def _cut(connector: Connector, found: Publication) -> Iterator[Finding]:
+    """Say what a publication keeps from the stream."""
+    cut = [table for table in connector.published if table in found.filtered]
+    if cut:
+        listed = ", ".join(quote(table) for table in cut)
+        yield error(
+            f"The publication {found.name} cuts {', '.join(cut)} with a row filter or a column list.",
+            "What it leaves out is in no store; `tailrace apply` takes it away.",
+            sql=f'ALTER PUBLICATION "{found.name}" DROP TABLE {listed};'
+            f' ALTER PUBLICATION "{found.name}" ADD TABLE {listed};',
+        )
+    silent = sorted({"insert", "update", "delete", "truncate"} - found.operations)
+    if silent:
+        yield error(
+            f"The publication {found.name} does not publish {', '.join(silent)}.",
+            "They would happen in no store; `tailrace apply` sets it.",
+            sql=f"ALTER PUBLICATION \"{found.name}\" SET (publish = 'insert, update, delete, truncate');",
         )

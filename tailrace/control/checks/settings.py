@@ -100,7 +100,6 @@ RULES = (
 )  # fmt: skip
 FORBIDDEN = {
     "transforms": "raw topics must hold whole Debezium envelopes",
-    "message.key.columns": "the message key must be the table's primary key",
 }
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
+from itertools import pairwise
+from string import Formatter
 from typing import TYPE_CHECKING
 
+from tailrace.control.checks import keys
 from tailrace.control.checks.finding import Finding, error, warning
-from tailrace.source.catalogue import quote
 from tailrace.targets import DynamoDBTable, LakeTable, SearchIndex, template_fields
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from tailrace.targets import Target
 
 TIMES = ("timestamp-micros", "local-timestamp-micros", "date")
+FREE = {"string", "json"}  # kinds whose values may hold any character
 TEXTS = ("string", "json", "uuid", "numeric", "time-micros")
 
 
@@ -57,6 +60,7 @@ def _dynamodb(place: str, target: DynamoDBTable, contract: Contract) -> Iterator
         except ValueError as problem:
             yield error(f"{place}: the key template {template!r} does not parse.", f"{problem}.")
             return
+        yield from _ambiguous(place, template, contract)
     named += [index.when for index in target.indexes if index.when]
     yield from _fields(place, named + ([target.ttl] if target.ttl else []), contract)
     for name in dict.fromkeys(target.key_fields):
@@ -72,6 +76,23 @@ def _dynamodb(place: str, target: DynamoDBTable, contract: Contract) -> Iterator
     ttl = contract.by_name.get(target.ttl or "")
     if ttl is not None and ttl.kind not in TIMES:
         yield error(f"{place}: ttl names {ttl.name}, which is {ttl.kind}, not a time.")
+
+
+def _ambiguous(place: str, template: str, contract: Contract) -> Iterator[Finding]:
+    """Two fields of a key that nothing keeps apart: ab and c would make the same key as a and bc.
+
+    In a text every ``#`` is percent-encoded, so that one between two fields is never a part of either.
+    """
+    parts = list(Formatter().parse(template))
+    for (_, name, _, _), (literal, follower, _, _) in pairwise(parts):
+        if name and follower and "#" not in literal:
+            kinds = {contract.by_name[field].kind for field in (name, follower) if field in contract.by_name}
+            say = error if not literal or kinds & FREE else warning
+            yield say(
+                f"{place}: the key template {template!r} does not keep {name} and {follower} apart.",
+                "Two rows may get the same key, and one would overwrite the other.",
+                hint=f"Put a # between them: {{{name}}}#{{{follower}}}.",
+            )
 
 
 def _fields(place: str, named: Iterable[str], contract: Contract) -> Iterator[Finding]:
@@ -102,7 +123,7 @@ def _identity(
         yield error(
             f"{place}: the key is made of {', '.join(moving)}, which is not in the primary key.",
             f"Deletes of {table.name} would not say which item to delete, and a move would leave the old item behind.",
-            sql=f"ALTER TABLE {quote(table.name)} REPLICA IDENTITY FULL;",
+            sql=keys.full(table),
         )
 
 

@@ -1,12 +1,11 @@
-"""Captured tables: do they exist, have a key, and send every value that a record needs."""
+"""Captured tables: are they in the WAL, may they be read, and is every value sent that a record needs."""
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import TYPE_CHECKING
 
-from tailrace.connector import OWN
+from tailrace.control.checks import keys, names
 from tailrace.control.checks.finding import Finding, error, note, warning
 from tailrace.source import types
 from tailrace.source.catalogue import quote
@@ -19,32 +18,63 @@ if TYPE_CHECKING:
     from tailrace.source.catalogue import Catalogue, Column, Table
 
 INTERVALS = "interval.handling.mode"
-_SAFE = re.compile(r"[A-Za-z0-9_]+\.[A-Za-z0-9_-]+")
 
 
 def check(project: Project, seen: Catalogue) -> Iterator[Finding]:
     """Say what of the captured tables would go wrong."""
-    yield from _names(project, seen)
     for name in project.connector.tables:
         table = seen.tables.get(name)
         if table is None:
-            yield absent(project, name, seen.names)
+            continue  # checks.names has said so
+        if table.root:
+            yield _partition(project, table)
             continue
-        yield from _key(table)
+        yield from _logged(table)
+        yield from _rights(table, seen.role)
         if name not in project.outboxes:  # an insert holds every value
             yield from _unsent(project, table)
         yield from _unsupported(project, table)
+        yield from names.columns(project, table, captured(project.connector, table))
         yield from _intervals(project, table)
         yield from _foreign_keys(table)
 
 
-def absent(project: Project, name: str, names: tuple[str, ...]) -> Finding:
-    """Say that a table does not exist, with the nearest name that does."""
-    known = [other for other in names if other not in OWN]
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known[:10]) or 'no tables'}."
-    place = f"connectors/{project.connector.name}.json"
-    return error(f"The table {name} does not exist.", f"{place} names it in table.include.list.", hint=hint)
+def _partition(project: Project, table: Table) -> Finding:
+    """Say that a partition is named, where Postgres publishes its changes in the root's name."""
+    return error(
+        f"{table.name} is a partition of {table.root}.",
+        "Its changes are published in the name of the root, and a row that moves to another partition would vanish.",
+        hint=f"Name {table.root} instead in table.include.list of connectors/{project.connector.name}.json.",
+    )
+
+
+def _logged(table: Table) -> Iterator[Finding]:
+    """Find tables and partitions whose changes are not in the WAL."""
+    dark = [table.name] if not table.logged else [leaf.name for leaf in table.leaves if not leaf.logged]
+    if dark:
+        yield error(
+            f"{', '.join(dark)} cannot be captured: unlogged tables and foreign ones are not in the WAL.",
+            "Postgres refuses them in a publication.",
+            sql=" ".join(f"ALTER TABLE {quote(name)} SET LOGGED;" for name in dark),
+        )
+
+
+def _rights(table: Table, role: str) -> Iterator[Finding]:
+    """Say what the capturing role may not see: the stream shows every row, a snapshot what the role may read."""
+    if not table.readable:
+        schema = table.name.split(".", 1)[0]
+        yield error(
+            f"The role {role} may not read {table.name}.",
+            "The snapshot would fail.",
+            sql=f"GRANT USAGE ON SCHEMA {quote(schema)} TO {quote(role)};"
+            f" GRANT SELECT ON {quote(table.name)} TO {quote(role)};",
+        )
+    if table.hidden:
+        yield error(
+            f"{table.name}: row level security hides rows from the role {role}.",
+            "A snapshot would miss them without a word, while the stream shows every row.",
+            sql=f"ALTER ROLE {quote(role)} BYPASSRLS;",
+        )
 
 
 def captured(connector: Connector, table: Table) -> tuple[Column, ...]:
@@ -65,46 +95,6 @@ def _matches(patterns: str, path: str) -> bool:
     return any(re.fullmatch(pattern.strip(), path, re.IGNORECASE) for pattern in patterns.split(",") if pattern.strip())
 
 
-def _names(project: Project, seen: Catalogue) -> Iterator[Finding]:
-    tables = project.connector.tables
-    for name in tables:
-        if not _SAFE.fullmatch(name):
-            yield error(
-                f"The table name {name} cannot be captured.",
-                "Debezium writes other characters than letters, digits, _ and - as _ in topic names.",
-            )
-    records: dict[str, list[str]] = {}
-    for name in tables:
-        if name not in project.outboxes:
-            records.setdefault(project.record_of(name), []).append(name)
-    for record, several in records.items():
-        if len(several) > 1:
-            yield error(
-                f"{' and '.join(several)} both become the record {record}.",
-                hint="Give one of them a conform function with another name in `to=`.",
-            )
-    schemas = {name.split(".", 1)[0] for name in tables}
-    others = [name for name in seen.names if name.split(".", 1)[0] in schemas and name not in tables]
-    if others:
-        yield note("Not every table of the schema is captured.", f"Left out: {', '.join(others[:20])}.")
-
-
-def _key(table: Table) -> Iterator[Finding]:
-    if not table.key:
-        first = table.columns[0].name if table.columns else "id"
-        yield error(
-            f"The table {table.name} has no primary key.",
-            "Its rows cannot be told apart: updates and deletes would reach no store.",
-            sql=f"ALTER TABLE {quote(table.name)} ADD PRIMARY KEY ({quote(first)}); -- or other columns",
-        )
-    elif table.identity in ("NOTHING", "INDEX"):
-        yield error(
-            f"The table {table.name} has REPLICA IDENTITY {table.identity}.",
-            "Its deletes do not name the primary key.",
-            sql=f"ALTER TABLE {quote(table.name)} REPLICA IDENTITY FULL;",
-        )
-
-
 def restored(connector: Connector, table: Table) -> list[Column]:
     """Return the columns whose unchanged long values are not sent, and restored from the processor's images."""
     if table.identity == "FULL" or not table.toasted or not table.key:
@@ -117,7 +107,7 @@ def _unsent(project: Project, table: Table) -> Iterator[Finding]:
     if table.identity == "FULL" or not table.toasted:
         return
     long = [column for column in captured(project.connector, table) if types.toastable(column)]
-    mend = f"ALTER TABLE {quote(table.name)} REPLICA IDENTITY FULL;"
+    mend = keys.full(table)
     bare = [column for column in long if types.bare_null(column)]
     fatal = [column for column in bare if not column.nullable]
     if fatal:
@@ -150,12 +140,19 @@ def _wanted(project: Project, table: Table, column: Column) -> bool:
 
 
 def _unsupported(project: Project, table: Table) -> Iterator[Finding]:
-    odd = [column for column in captured(project.connector, table) if not types.kinds(column)]
-    for column in odd:
+    for column in captured(project.connector, table):
+        if types.kinds(column):
+            continue
         yield warning(
             f"{table.name}: {column.name} is {column.shown}, which a contract cannot hold.",
             f"It is left out of the record: {types.why_not(column)}.",
             hint="A text column beside it, filled by a trigger, would be sent.",
+        )
+    generated = [column for column in table.columns if column.generated and not _wanted(project, table, column)]
+    if generated:
+        yield note(
+            f"{table.name}: {_list(generated)} is generated, and not sent.",
+            "Generated columns are not published. A conform function may compute it again.",
         )
 
 
@@ -183,5 +180,5 @@ def _foreign_keys(table: Table) -> Iterator[Finding]:
 
 
 def _list(columns: list[Column], joint: str = "and") -> str:
-    names = [column.name for column in columns]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {joint} {names[-1]}"
+    listed = [column.name for column in columns]
+    return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} {joint} {listed[-1]}"

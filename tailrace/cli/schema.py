@@ -62,6 +62,7 @@ def _tell(entry: Derived) -> None:
         ("left out, a contract cannot hold them", entry.left_out),
         ("kept although the column is gone, they have a default", entry.kept),
         ("incompatible", entry.incompatible),
+        ("not added, the conform function decides about them", entry.undecided),
     )
     for words, names in said:
         if names:

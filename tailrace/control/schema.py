@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -38,7 +38,8 @@ class Derived:
     """What ``derive`` did with one contract.
 
     ``left_out`` names columns that no contract holds. Of a contract that was there: ``grown`` is what it gained,
-    ``kept`` the fields without column that have a default, ``incompatible`` what no longer fits and cannot follow.
+    ``kept`` the fields without column that have a default, ``incompatible`` what no longer fits and cannot follow,
+    ``undecided`` the columns that are for the table's conform function to pass on or not.
     """
 
     record: str
@@ -48,6 +49,7 @@ class Derived:
     grown: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     incompatible: tuple[str, ...] = ()
+    undecided: tuple[str, ...] = ()
 
 
 def derive(project: Project, records: Sequence[str] = (), *, force: bool = False) -> list[Derived]:
@@ -98,9 +100,9 @@ def _grow(project: Project, there: contract.Contract, table: Table, registered: 
     found = growth.grow(there, registered, columns, function=function)
     if found.grown:
         _path(project, there.name).write_text(pretty(found.contract.schema))
-    strange = growth.unknown(found.contract, () if function else columns)
-    left_out = tuple(column.name for column in strange)
-    return Derived(there.name, table.name, bool(found.grown), left_out, found.grown, found.kept, found.incompatible)
+    strange = tuple(column.name for column in growth.unknown(found.contract, columns))
+    derived = Derived(there.name, table.name, bool(found.grown), (), found.grown, found.kept, found.incompatible)
+    return replace(derived, undecided=strange) if function else replace(derived, left_out=strange)
 
 
 def _write(project: Project, record: str, table: Table) -> Derived:

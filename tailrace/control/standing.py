@@ -6,7 +6,7 @@ what the pipeline does by itself. ``judge`` is pure; ``check`` asks the catalogu
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from tailrace import topics
@@ -102,9 +102,10 @@ def _table(project: Project, contract: Contract, seen: Catalogue) -> Iterator[St
     for finding in contracts.fit(project, contract, table):
         yield _of(contract, finding)
     strangers = growth.unknown(contract, captured(project.connector, table))
-    say = _converted if name in project.functions else POLICIES[project.settings.table(name).unknown_columns]
+    say = POLICIES[project.settings.table(name).unknown_columns]
     for column in strangers:
-        yield say(contract, column) if growth.fieldable(column) else _unable(contract, column)
+        found = say(contract, column) if growth.fieldable(column) else _unable(contract, column)
+        yield _passed_on(found) if name in project.functions else found
 
 
 def _of(contract: Contract, found: Finding) -> Standing:
@@ -130,9 +131,10 @@ def _stopping(contract: Contract, column: Column) -> Standing:
     return Standing(contract.name, "table", "incompatible", problem, 'unknown_columns = "stop"', todo)
 
 
-def _converted(contract: Contract, column: Column) -> Standing:
-    problem = f"The column {column.name} is not in the contract: the conform function decides about it."
-    return Standing(contract.name, "table", "note", problem)
+def _passed_on(found: Standing) -> Standing:
+    """Return what a standing is where a conform function makes the record: only it knows whether it comes to that."""
+    detail = f"This holds where the conform function passes it on as it is. {found.detail}".strip()
+    return replace(found, verdict="note", detail=detail)
 
 
 def _unable(contract: Contract, column: Column) -> Standing:

@@ -45,6 +45,15 @@ def test_an_unknown_column_stands_as_the_policy_of_its_table_says(policy: str, v
     assert "schema derive orders" in found.todo
 
 
+def test_a_type_that_the_contract_follows_by_itself_is_a_warning() -> None:
+    narrow = avsc([*FIELDS, {"name": "count", "type": "int"}])
+    table, registered = column("count", type="int8", shown="bigint", nullable=False), Registered(narrow.schema)
+    (follows,) = stands(table, registered, orders=narrow, policy="evolve")
+    (stays,) = stands(table, registered, orders=narrow, policy="ignore")
+    assert (follows.verdict, stays.verdict) == ("warning", "incompatible")
+    assert "becomes long" in follows.detail
+
+
 def test_a_column_that_is_ignored_or_that_no_contract_holds_is_no_problem() -> None:
     ignoring = Contract("orders", {**avsc().schema, "ignore": ["colour"]}, avsc().fields, avsc().key)
     registered = Registered(ignoring.schema)
@@ -128,5 +137,5 @@ def test_a_column_of_a_table_with_a_function_is_for_the_function() -> None:
     function = ConformFunction("public.orders", "orders", lambda row: row)
     made = shop(processors={"conform": (function,)})
     (found,) = judge(made, "orders", seen(column("colour")), SAME)
-    assert (found.verdict, found.todo) == ("note", "")
-    assert "the conform function decides" in found.problem
+    assert found.verdict == "note"
+    assert "where the conform function passes it on" in found.detail

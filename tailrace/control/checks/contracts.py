@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
+from tailrace.control import growth
 from tailrace.control.checks.finding import Finding, error, warning
 from tailrace.control.checks.tables import captured
 from tailrace.source import types
@@ -52,8 +53,22 @@ def fit(project: Project, contract: Contract, table: Table) -> Iterator[Finding]
         )
     columns = {column.name: column for column in captured(project.connector, table)}
     function = table.name in project.functions
+    evolves = project.settings.table(table.name).unknown_columns == "evolve" and not function
     for field in contract.fields:
-        yield from _field(contract, table, field, columns, strict=not function or field.name in contract.key)
+        kind = growth.wider(contract, columns[field.name]) if evolves and field.name in columns else ""
+        if kind:
+            yield _following(contract, field, columns[field.name], kind)
+        else:
+            yield from _field(contract, table, field, columns, strict=not function or field.name in contract.key)
+
+
+def _following(contract: Contract, field: Field, column: Column, kind: str) -> Finding:
+    """Say that a field is about to become wider by itself, and what that means for a search index."""
+    return warning(
+        f"schemas/{contract.name}.avsc: {field.name} is narrower than the column.",
+        f"The column is {column.shown}: the field becomes {kind} with the next row. A search index cannot follow.",
+        hint=f"`tailrace schema derive {contract.name}` writes it; a search index needs another alias and a replay.",
+    )
 
 
 def _field(

@@ -22,6 +22,7 @@ LSN = "tailrace.lsn"  # of the change; empty for incremental-snapshot rows
 COMMITTED = "tailrace.committed_us"  # source commit time, microseconds since 1970 UTC
 TX = "tailrace.tx"  # source transaction id; empty when the source gave none
 ORIGIN = "tailrace.origin"  # <raw topic>/<partition>/<offset>
+MARKER = "tailrace.marker"  # of a raw record that is no row's: it only has a place in its partition
 BEFORE = "tailrace.before"  # the record before it, framed Avro, where REPLICA IDENTITY FULL gives it
 
 

@@ -89,6 +89,7 @@ class TableSettings(_Table):
 
     outbox: OutboxSettings | None = None
     unknown_columns: Literal["ignore", "evolve", "stop"] = "ignore"  # columns of no contract (docs/evolution.md)
+    truncate: Literal["park", "propagate", "refuse"] = "park"  # what a TRUNCATE does (docs/structure.md)
 
 
 class Settings(_Table):

@@ -15,6 +15,7 @@ from tailrace import project
 from tailrace.cli.check import check, plain
 from tailrace.cli.context import err, json_option, out, print_json, project_option
 from tailrace.cli.schema import schema
+from tailrace.control import remaining
 from tailrace.control.apply import refuse_conflicts, take
 from tailrace.control.plan import Plan, resources
 from tailrace.control.plan import plan as make
@@ -59,10 +60,13 @@ def apply(folder: Path, *, as_json: bool, yes: bool) -> None:
             click.confirm("Apply?", abort=True)
         began = time.monotonic()
         count = take(found, lambda moment, step: _tell(moment, step, began))
+        left = remaining.added(services.project, [step for _, step in found.steps])
     if as_json:
-        print_json({**found.as_dict(), "applied": count})
+        print_json({**found.as_dict(), "applied": count, "left": [each.as_dict() for each in left]})
     elif count:
         out.print(f"Applied {count} of {count} in {time.monotonic() - began:.1f} s.")
+        for line in (line for each in left for line in each.lines()):
+            out.print(plain(line))
 
 
 def _interactive() -> bool:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from tailrace import topics
 from tailrace.control import epochs, standing
-from tailrace.control.checks import contracts, keys, names, outbox, server, settings, sinks, tables
+from tailrace.control.checks import contracts, keys, names, outbox, server, settings, sinks, tables, truncate
 from tailrace.control.checks import epochs as epoch_checks
 from tailrace.control.epochs import Verdict
+from tailrace.control.resources import truncate as triggers
 from tailrace.control.services import Services
 from tailrace.errors import Unreachable
 
@@ -22,15 +23,24 @@ if TYPE_CHECKING:
     from tailrace.control.checks.finding import Finding
     from tailrace.project import Project
     from tailrace.source.catalogue import Catalogue
+    from tailrace.source.truncation import Picture
 
 NONE = Verdict()  # nothing was applied yet
 ORDER = ("error", "warning", "note")
 
 
 def judge(
-    project: Project, seen: Catalogue, *, streamed: bool | None = False, verdict: Verdict | None = NONE
+    project: Project,
+    seen: Catalogue,
+    *,
+    streamed: bool | None = False,
+    verdict: Verdict | None = NONE,
+    truncation: Picture | None = None,
 ) -> list[Finding]:
-    """Return every finding, errors first; ``streamed`` and ``verdict`` as checks.server and checks.epochs take them."""
+    """Return every finding, errors first.
+
+    ``streamed``, ``verdict`` and ``truncation`` are as checks.server, checks.epochs and checks.truncate take them.
+    """
     found = [
         *server.check(project.connector, seen, streamed=streamed),
         *settings.check(project.connector),
@@ -40,6 +50,7 @@ def judge(
         *contracts.check(project, seen),
         *sinks.check(project, seen),
         *outbox.check(project, seen),
+        *truncate.check(project, truncation),
         *epoch_checks.check(verdict),
     ]
     return sorted(found, key=lambda finding: ORDER.index(finding.severity))
@@ -49,7 +60,8 @@ def check(project: Project) -> list[Finding]:
     """Read the catalogue, ask Connect for its offset, and judge."""
     with Services(project) as services:
         seen = services.catalogue()
-        found = judge(project, seen, streamed=_streamed(services), verdict=_verdict(services))
+        truncation = triggers.look(services)
+        found = judge(project, seen, streamed=_streamed(services), verdict=_verdict(services), truncation=truncation)
         ahead = standing.ahead(project, _registered(services))
     return sorted([*found, *ahead], key=lambda finding: ORDER.index(finding.severity))
 

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tailrace.control.resources import changelog
+from tailrace.control.resources import changelog, truncate
 from tailrace.control.resources import topics as topic_kind
 from tailrace.control.resources.bucket import BucketResource
 from tailrace.control.resources.connector import ConnectorResource
@@ -70,6 +70,7 @@ def resources(services: Services) -> list[Resource]:
         OwnTable(services, HEARTBEAT),
         *([OwnTable(services, SIGNAL)] if SIGNAL.name in project.connector.published else []),
         PublicationResource(services),
+        *truncate.declared(services),
         *(topic_kind.TopicResource(services.admin, topic) for topic in topic_kind.declared(project)),
         *(changelog.ChangelogTopic(services.admin, topic) for topic in changelogs),
         *(SchemaResource(services, project.contract(record)) for record in records),

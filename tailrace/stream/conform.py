@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from tailrace import deadletter, version
-from tailrace.change import BEFORE, COMMITTED, LSN, OP, ORIGIN, TX, VERSION
+from tailrace.change import BEFORE, COMMITTED, LSN, MARKER, OP, ORIGIN, TX, VERSION
 from tailrace.epoch import Ages
 from tailrace.errors import Rejected
 from tailrace.source.envelope import EnvelopeReader, Event
@@ -129,6 +129,7 @@ class TablePlan:
     changelog: str = ""  # of the images that such values are restored from; empty where none are kept
     table: str = ""  # as people call it
     policy: Policy = "ignore"  # what is done with a column that the contract does not have
+    emptied: bool = False  # a TRUNCATE deletes row by row before it empties the table: its own event says nothing more
 
     def shaping(self, ages: Ages) -> TableConformer:
         """Return what conforms its records."""
@@ -181,15 +182,18 @@ class TableConformer:
         """
         record, event, shape = seen
         if event is None:
-            return None if record.key in deleted else self._tombstone(partition, record, shape)
+            passed_over = record.key in deleted or _marks(record)
+            return None if passed_over else self._tombstone(partition, record, shape)
         if event.op == "d":
             draft = self._delete(partition, record, event, shape)
             deleted.add(record.key)
             return draft
         deleted.discard(record.key)
-        if event.op not in _WRITES:
-            raise Rejected(f"An event of the kind {event.op!r} is not supported.", stage="conform")
-        return self._write(partition, record, event)
+        if event.op in _WRITES:
+            return self._write(partition, record, event)
+        if event.op == "t" and self.plan.emptied:
+            return None
+        raise _no_row(event.op)
 
     def doubted(self, seen: Seen, rejected: Rejected) -> Held | None:
         """Return what holds the table at a record that was refused, None where the record is parked."""
@@ -281,6 +285,21 @@ class TableConformer:
 def _moved(record: RawRecord) -> bool:
     """Say whether a change of the primary key brought a row here: its insert may lack what the old key's row had."""
     return bool(record.headers) and any(name == OLD_KEY for name, _ in record.headers)
+
+
+def _marks(record: RawRecord) -> bool:
+    """Say whether a record without value is a marker, which only has a place in its partition."""
+    return record.key is None and any(name == MARKER for name, _ in record.headers)
+
+
+def _no_row(op: str) -> Rejected:
+    if op == "t":
+        return Rejected(
+            "The table was truncated, which this table's policy parks.",
+            stage="conform",
+            hint="`tailrace snapshot TABLE --sweep` deletes what the source does not have from every store.",
+        )
+    return Rejected(f"An event of the kind {op!r} is not supported.", stage="conform")
 
 
 class Conformer:

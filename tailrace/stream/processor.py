@@ -180,6 +180,7 @@ def _plan(project: Project, table: str, registry: Registry, changelog: str) -> P
         changelog=changelog,
         table=table,
         policy=project.settings.table(table).unknown_columns,
+        emptied=project.settings.table(table).truncate == "propagate",
     )
 
 

@@ -1,0 +1,161 @@
+"""``tailrace snapshot --sweep``: rows that vanished inside an epoch without an event get their delete.
+
+A parked TRUNCATE, a partition that was detached, a delete while somebody had switched off a trigger: the stores keep
+rows that no event will ever take away. What is deleted here is decided so that it cannot lose against live changes
+(docs/decisions/0008 has the proof):
+
+1. everything committed so far is conformed; of each partition, the keys whose newest record is a row are *suspects*
+2. the source is asked which of them it has
+3. a marker goes into the raw partition: a place between what was written before and after, that no row has
+4. the processor has passed the marker; a suspect that the source did not have and that has no newer record is deleted,
+   with the marker's place as version: a row that comes back after the marker is newer, one before it was seen in 4
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tailrace import epoch, version
+from tailrace.change import MARKER
+from tailrace.control.barrier import Barrier
+from tailrace.control.records import Records, candidates, read, visible
+from tailrace.control.sweep import Swept, last_before
+from tailrace.errors import Unreachable
+from tailrace.kafka import Outbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from tailrace.control.records import Answer, Seen
+    from tailrace.control.services import Services
+    from tailrace.deadline import Deadline
+    from tailrace.kafka import Offsets, Place
+
+NEVER = version.pack(version.MAX_EPOCH, version.MAX_OFFSET)
+
+
+def absent(suspects: Mapping[bytes, Seen], answers: Iterable[tuple[Sequence[bytes], Answer]]) -> dict[bytes, Seen]:
+    """Return the suspects that the source does not have.
+
+    One whose row was written by a transaction that the source did not see yet counts as there.
+    """
+    return {
+        key: suspects[key]
+        for asked, answer in answers
+        for key in asked
+        if key not in answer.there and visible(suspects[key].tx, answer.snapshot)
+    }
+
+
+def unchanged(gone: Mapping[bytes, Seen], later: Iterable[Seen]) -> dict[bytes, Seen]:
+    """Return those that have no newer record; ``later`` are the records behind those that made them suspects."""
+    changed = {found.key for found in later if found.key in gone and found.version > gone[found.key].version}
+    return {key: found for key, found in gone.items() if key not in changed}
+
+
+def delete_version(found: Seen, marker: int) -> int:
+    """Return the version of the delete of a row: the marker's, where its key cannot live in another partition by now.
+
+    A row of an older epoch may have moved since, and be newer there under a smaller offset.
+    """
+    epoch_, _ = version.unpack(marker)
+    return marker if version.unpack(found.version)[0] == epoch_ else last_before(epoch_)
+
+
+@dataclass
+class _Partition:
+    """One conformed partition: up to where it was read, and what the source did not have."""
+
+    read_to: int
+    gone: Mapping[bytes, Seen]
+
+
+@dataclass
+class _Record:
+    """One record on its way through the sweep."""
+
+    records: Records
+    keys: int = 0
+    kept: int = 0
+    partitions: dict[Place, _Partition] = field(default_factory=dict)
+
+
+class Sweep:
+    """One sweep of some tables. ``since`` is where the raw partitions ended before the snapshot that precedes it.
+
+    What has a record behind that was there during the snapshot, so it is no suspect; without ``since`` every row is.
+    """
+
+    def __init__(self, services: Services, deadline: Deadline, say: Callable[[str], None]) -> None:
+        self._services, self._say = services, say
+        self._barrier = Barrier(services, deadline, say)
+        self._epoch = epoch.need(services.admin, services.project.name)
+
+    def run(self, tables: Iterable[str], since: Offsets) -> tuple[Swept, ...]:
+        """Delete what vanished; return when Kafka has every delete."""
+        self._barrier.source()
+        self._barrier.processors()
+        records = dict.fromkeys(self._services.project.record_of(table) for table in tables)
+        found = [self._look(Records(self._services, record), since) for record in records]
+        with closing(Outbox(self._services.admin.bootstrap, f"{self._services.project.name}-sweep")) as outbox:
+            marks = self._mark(outbox, [(each.records.raw, place[1]) for each in found for place in each.partitions])
+            if marks:
+                self._barrier.processors()
+            return tuple(self._delete(outbox, each, marks) for each in found)
+
+    def _look(self, records: Records, since: Offsets) -> _Record:
+        """Find what the source does not have, partition by partition."""
+        made = _Record(records)
+        for place, (start, end) in records.spans().items():
+            suspects, count = candidates(records.seen(place, start, end), self._bound(records.raw, place[1], since))
+            gone = absent(suspects, records.ask(suspects))
+            made.keys += count
+            made.kept += len(suspects) - len(gone)
+            if gone:
+                made.partitions[place] = _Partition(end, gone)
+            self._say(f"{records.record}/{place[1]}: {count:,} keys, {len(gone):,} not in the source")
+        return made
+
+    def _bound(self, raw: str, partition: int, since: Offsets) -> int:
+        """Return the version from which on a row was there during the snapshot."""
+        offset = since.get((raw, partition))
+        return NEVER if offset is None else self._version(raw, partition, offset)
+
+    def _version(self, raw: str, partition: int, offset: int) -> int:
+        return version.pack(self._epoch.ages(raw).at(partition, offset), offset)
+
+    def _mark(self, outbox: Outbox, places: Sequence[Place]) -> Offsets:
+        """Write a marker into each raw partition and return the offsets that they have."""
+        token = secrets.token_hex(8).encode()
+        topics = {topic for topic, _ in places}
+        starts = self._services.admin.ends(topics)
+        for topic, partition in places:
+            outbox.send(topic, key=None, value=None, headers=[(MARKER, token)], partition=partition)
+        outbox.flush()
+        ends = self._services.admin.ends(topics)
+        return {place: self._find(place, starts[place], ends[place], token) for place in places}
+
+    def _find(self, place: Place, start: int, end: int, token: bytes) -> int:
+        """Return the offset of our marker, which lies between two offsets of a raw partition."""
+        for message in read(self._services, place, start, end):
+            if (MARKER, token) in (message.headers() or ()):
+                return message.offset() or 0
+        raise Unreachable(f"The marker in {place[0]}/{place[1]} cannot be found.", hint="Run the same command again.")
+
+    def _delete(self, outbox: Outbox, found: _Record, marks: Offsets) -> Swept:
+        """Delete what is still as it was when the source did not have it."""
+        records, deleted = found.records, 0
+        ends = self._services.admin.ends([records.topic])
+        for place, partition in found.partitions.items():
+            gone = unchanged(partition.gone, records.seen(place, partition.read_to, ends[place]))
+            raw = records.raw, place[1]
+            marker = self._version(*raw, marks[raw])
+            offsets: dict[int, set[int]] = {}
+            for each in gone.values():
+                offsets.setdefault(delete_version(each, marker), set()).add(each.offset)
+            for number, some in offsets.items():
+                deleted += records.delete(outbox, place, some, number, "sweep")
+        return Swept(records.record, found.keys, deleted, found.kept)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 CLAIM, THROUGH = b"\0claim", b"\0through"  # raw keys are JSON: none begins with a zero byte
 _NUMBER = struct.Struct(">Q")
-CHUNK = 20_000  # messages of which only the last of each key is kept
 
 
 def entries(claim: int, through: int, changes: Mapping[bytes, bytes | None]) -> Iterator[tuple[bytes, bytes | None]]:

@@ -70,7 +70,8 @@ class Drift:
     """What one schema of a table means for its contract.
 
     ``stops`` are problems with their hints. ``doubts`` name columns with what is wrong with them, ``fills`` the fields
-    that no column has and their defaults. ``names`` are the columns.
+    that no column has and their defaults. ``names`` are the columns. A wish without stops is that of a table with a
+    function: it holds for those columns that the function passes on.
     """
 
     names: frozenset[str] = frozenset()
@@ -91,19 +92,19 @@ def judge(contract: Contract, schemas: Sequence[Mapping[str, Any]], policy: Poli
     ``function`` says that the user's function makes the record: then only doubts, defaults and the key are judged.
     """
     found = {schema["field"]: schema for schema in schemas}
-    stops, doubts, widened = _types(contract, found, evolve=policy == "evolve" and not function)
+    stops, doubts, widened = _types(contract, found, evolve=policy == "evolve")
     stops = [stop for stop in stops if not function or stop[0] in contract.key]
     fills, gone = _absent(contract, found.keys(), function=function)
     notes = [f"the column {name} is gone: its field has its default from there on" for name in fills]
     wish = Wish(widened=widened)
-    said = [(f"The column {name}: {doubts[name]}.", _kept(contract, name)) for name, _ in stops]
+    said = [(f"The column {name}: {doubts[name]}.", _kept(name)) for name, _ in stops]
     said += [(f"There is no column {name}, which the contract {contract.name} needs.", _needed(contract, name))
              for name in gone]  # fmt: skip
     if not function:
         strangers = unknown(contract, found, found, policy, widened)
         said += [stop for stop in strangers.stops if stop not in said]
         wish, notes = strangers.wish, [*notes, *strangers.notes]
-    if wish and not said:
+    if wish and not said and not function:
         said = [(f"The contract {contract.name} has to grow: {', '.join(widened)}.", _grow(contract))]
     return Drift(frozenset(found), tuple(said), wish, doubts, fills, tuple(notes))
 
@@ -144,13 +145,14 @@ def _types(
         if known.name not in found:
             continue
         judged, why = verdict(found[known.name], known)
+        if judged == "fits":
+            continue
+        doubts[known.name] = why
         wider = _wider(found[known.name], known) if evolve else ""
         if wider:
             widened[known.name] = wider
-        elif judged != "fits":
-            doubts[known.name] = why
-            if judged == "never":
-                stops.append((known.name, why))
+        elif judged == "never":
+            stops.append((known.name, why))
     return stops, doubts, widened
 
 
@@ -227,11 +229,10 @@ def _before(name: str) -> str:
     )
 
 
-def _kept(contract: Contract, name: str) -> str:
+def _kept(name: str) -> str:
     return (
-        f"Change the column back, or convert it in a conform function, or let schemas/{contract.name}.avsc follow as "
-        f"far as the registry allows (`tailrace schema derive {contract.name} --force`, `tailrace apply`) and start "
-        f"the processor again. The field {name} keeps its kind."
+        f"A field keeps its kind: convert {name} in a conform function, which gets the old records and the new ones, "
+        "and start the processor again."
     )
 
 
@@ -248,6 +249,7 @@ def _unwanted(contract: Contract, name: str) -> tuple[str, str]:
 
 def _grow(contract: Contract) -> str:
     return (
-        f"Add it to schemas/{contract.name}.avsc as a nullable field with the default null and run `tailrace apply`: "
-        f'the table then goes on by itself. Or name it there under "{IGNORED}", apply and start the processor again.'
+        f"`tailrace schema derive {contract.name}` adds it to schemas/{contract.name}.avsc, `tailrace apply` registers "
+        f'that, and the table goes on by itself. Or name it there under "{IGNORED}", apply, and start the processor '
+        "again."
     )

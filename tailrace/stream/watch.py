@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from tailrace.source.envelope import Filled
-from tailrace.stream.drift import Drift, Held, judge, unknown
+from tailrace.stream.drift import Drift, Held, Wish, judge, unknown
 from tailrace.stream.fitting import Unfit
 
 if TYPE_CHECKING:
@@ -79,19 +79,21 @@ class Watch:
         if isinstance(rejected, Unfit):
             name = rejected.field
             if name in drift.doubts and self._passes_on(rows, name):
-                return self._held(f"The column {name}: {drift.doubts[name]}.")
+                wider = {field: kind for field, kind in drift.wish.widened.items() if field == name}
+                return self._held(f"The column {name}: {drift.doubts[name]}.", Wish(widened=wider))
             if name not in drift.names and self._function and self._passes_on(rows, name):
                 return self._held(f"There is no column {name}, which the contract {self._contract.name} needs.")
             return None
         gone = self._gone(rows, drift) if self._function else ""
         return self._held(f"There is no column {gone}, which the conform function reads.") if gone else None
 
-    def _held(self, problem: str) -> Held:
+    def _held(self, problem: str, wish: Wish | None = None) -> Held:
         name = self._contract.name
         return Held(
             problem,
-            f"Change the column back, or mend the conform function or schemas/{name}.avsc, run `tailrace apply` and "
-            "start the processor again.",
+            f"Convert it in the conform function or mend schemas/{name}.avsc, run `tailrace apply` and start the "
+            "processor again.",
+            wish,
         )
 
     def _passes_on(self, rows: list[Row], name: str) -> bool:

@@ -169,6 +169,25 @@ def test_a_value_that_a_widened_column_no_longer_fits_holds_the_table_and_the_ot
     assert (len(cluster.topics[OUT]), len(cluster.topics[PARKED])) == (1, 0)
 
 
+def test_a_function_that_passes_a_widened_column_on_lets_its_contract_grow_to_it() -> None:
+    wide = [column("id", "int64", postgres="INT8", optional=False), column("size", "int64", postgres="INT8")]
+    schema = {"type": "record", "name": "Thing", "key": ["id"],
+              "fields": [{"name": "id", "type": "long"}, {"name": "size", "type": ["null", "int"]}]}  # fmt: skip
+    records = [Record(0, b"", message(payload("c", after={"id": 0, "size": 2**31}), wide))]
+    for function, kept in ((dict, "long"), (lambda row: {**row, "size": str(row["size"])}, "int")):
+        made = ConformFunction("public.thing", "thing", function)
+        plan = TablePlan(RAW, OUT, contract.build("thing", schema, where="thing"), 7, made, policy="evolve")
+        conformer, cluster = Conformer([plan], epoch=1, worker="conform"), Cluster()
+        effect = Effect(conformer, ListOutbox(cluster), letters_to=PARKED)
+        held = effect.give(RAW, 0, records).held
+        assert (held is not None) == (kept == "long")
+        if held:
+            assert Mender(conformer, ListRegistry(schema)).mend(RAW, held) == ""
+            assert effect.give(RAW, 0, records).held is None
+        assert conformer.tables()[RAW].plan.contract.by_name["size"].kind == kept
+        assert (len(cluster.topics[OUT]), len(cluster.topics[PARKED])) == ((1, 0) if held else (0, 1))
+
+
 def test_a_single_bad_value_under_a_schema_that_fits_is_parked_as_ever() -> None:
     world = World("stop")
     given = world.effect.give(RAW, 0, [old(0), old(1, value="1.23456"), old(2, sensor=5), old(3)])

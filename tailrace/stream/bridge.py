@@ -72,6 +72,10 @@ def check_pins() -> None:
 class BatchThread(driver.AIOKafkaConsumerThread):
     """Faust's aiokafka thread; a commit that the broker may take later is not a crash."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._begins: dict[Any, int] = {}  # the oldest offsets, when they were asked for
+
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         consumer, assigned = self._ensure_consumer(), self.assignment()
         wanted = {
@@ -101,7 +105,11 @@ class BatchThread(driver.AIOKafkaConsumerThread):
     async def _start_of(self, place: Any) -> int:
         consumer = self._ensure_consumer()
         committed = await consumer.committed(place)
-        return int(committed if committed is not None else (await consumer.beginning_offsets([place]))[place])
+        if committed is not None:
+            return int(committed)
+        if place not in self._begins:  # all at once: each question waits for the fetch that is under way, 1.5 s
+            self._begins |= await consumer.beginning_offsets([place, *consumer.assignment()])
+        return self._begins[place]
 
     async def rewind(self, tp: TP, offset: int) -> None:
         """Set the fetch position of a partition, in the thread that owns it."""

@@ -109,8 +109,12 @@ def unreadable(contract: Contract, older: Contract) -> tuple[str, ...]:
 
     Avro itself resolves by the bare type: a long becomes a timestamp, a text a decimal. That would be a guess.
     """
-    both = ((older.by_name[name], field) for name, field in contract.by_name.items() if name in older.by_name)
-    return tuple(field.name for old, field in both if not _reads(old, field))
+    return tuple(
+        name
+        for name, field in contract.by_name.items()
+        if (name not in older.by_name and name not in contract.defaults)
+        or (name in older.by_name and not _reads(older.by_name[name], field))
+    )
 
 
 def optional(entry: Mapping[str, Any]) -> bool:
@@ -164,5 +168,6 @@ def _refused(contract: Contract, wrong: Sequence[str]) -> Refused:
     return Refused(
         f"The newest registered schema of {name} is neither schemas/{name}.avsc nor an evolution of it.",
         detail=f"The registered one: {'; '.join(wrong)}.",
-        hint=f"`tailrace schema check {name}` compares them; `tailrace apply` registers the file.",
+        hint=f"`tailrace schema check {name}` compares them, `tailrace apply` registers the file; a worker that has "
+        "run since before the file changed has to be started again.",
     )

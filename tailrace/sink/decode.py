@@ -1,7 +1,8 @@
 """From a message of a conformed topic to a Change.
 
 The value is read with the schema it was written with and, where that is not the contract's, resolved to the contract.
-A schema that has more than the contract in force is Evolved: somebody has to look for a newer contract first.
+A schema that has more than the contract in force, or does not fit it, is Evolved: somebody has to look for a newer
+contract first.
 A message that cannot be read is Rejected(stage=decode); a registry that does not answer is Unreachable, because the
 message may be good. It consumes nothing: any object with the six methods of a Kafka message will do.
 """
@@ -45,7 +46,7 @@ class Message(Protocol):
 
 
 class Evolved(Exception):
-    """A message of ``topic`` was written under a schema that has more than the contract in force."""
+    """A message of ``topic`` was written under a schema that the contract in force may be too old for."""
 
     def __init__(self, topic: str, schema_id: int) -> None:
         super().__init__(f"{topic}: schema {schema_id}")
@@ -119,9 +120,9 @@ class Decoder:
             return schema
         if written.fields == contract.fields and written.plain == contract.plain:
             return None  # only the documentation differs
-        if place not in self._settled and ahead(contract, written):
-            raise Evolved(*place)
         wrong = unreadable(contract, written)
+        if place not in self._settled and (wrong or ahead(contract, written)):
+            raise Evolved(*place)
         if wrong:
             raise Rejected(
                 f"The value was written under a schema that the contract {contract.name} does not read.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from contextlib import closing
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,9 @@ from click.testing import CliRunner, Result
 
 from tailrace import aws
 from tailrace.cli.lake import lake
+from tailrace.contract import build
 from tailrace.errors import Refused, TailraceError, Unreachable, UsageError
+from tailrace.evolution import added
 from tailrace.settings import LakeSettings
 from tailrace.sink.lake import LakeWriter
 from tailrace.targets import LakeTable
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tailrace.change import Change
+    from tailrace.contract import Contract
     from tailrace.endpoints import Endpoints
     from tests.providers import RunningStack
 
@@ -80,14 +85,17 @@ def empty(stack: RunningStack, tmp_path: Path) -> Iterator[Shop]:
 @pytest.fixture
 def shop(empty: Shop) -> Shop:
     tape = Tape()
-    writer = LakeWriter(
-        LakeTable("parcels", record="parcel"), PARCEL, empty.endpoints, LakeSettings(bucket=empty.bucket)
-    )
     first = parcel(1, note="first [/]")
     batch = [tape.put(first), tape.put(parcel(2)), tape.put(parcel(1, note="second [/]"), before=first)]
-    writer.write([*batch, tape.delete(parcel(2))], timeout=30)
-    writer.close()
+    write(empty, PARCEL, *batch, tape.delete(parcel(2)))
     return empty
+
+
+def write(shop: Shop, contract: Contract, *changes: Change) -> None:
+    """Write changes to the lake under a contract."""
+    target = LakeTable("parcels", record="parcel")
+    with closing(LakeWriter(target, contract, shop.endpoints, LakeSettings(bucket=shop.bucket))) as writer:
+        assert not writer.write(changes, timeout=30)
 
 
 def test_current_shows_the_newest_version_of_every_row_and_no_deleted_one(shop: Shop) -> None:
@@ -122,3 +130,16 @@ def test_an_unknown_table_an_empty_lake_and_a_silent_store_are_told_apart(empty:
     assert isinstance(empty.failure("nothing"), UsageError)
     assert isinstance(empty.failure("parcels"), Refused)
     assert isinstance(empty.failure("parcels", endpoints=down), Unreachable)
+
+
+def test_objects_of_every_contract_of_a_record_are_read_as_the_widest_of_them(empty: Shop) -> None:
+    size = {"name": "size", "type": "int"}
+    first = build("parcel", {**PARCEL.schema, "fields": [*PARCEL.schema["fields"], size]}, where="test")
+    later = added(first, [{"name": "colour", "type": ["null", "string"], "default": None}], {"size": "long"})
+    tape = Tape()
+    write(empty, first, replace(tape.put(parcel(1)), value={**parcel(1), "size": 1}))
+    write(empty, later, replace(tape.put(parcel(2)), value={**parcel(2), "size": 2**40, "colour": "red"}))
+
+    rows = empty.rows("parcels", "select id, size, colour from current order by id")
+
+    assert rows == [{"id": 1, "size": 1, "colour": None}, {"id": 2, "size": 2**40, "colour": "red"}]

@@ -248,6 +248,21 @@ def test_a_schema_that_does_not_resolve_to_the_contract_is_rejected() -> None:
     assert caught.value.stage == "decode"
 
 
+def test_a_schema_that_the_contract_cannot_read_is_looked_at_before_its_record_is_parked() -> None:
+    kept = [each for each in PARCEL.schema["fields"] if each["name"] != "owner"]  # given up by its project
+    other = build("parcel", {**PARCEL.schema, "fields": kept}, where="other")
+    record = {name: value for name, value in parcel(1).items() if name != "owner"}
+    sent = message(Tape().put(parcel(1)))
+    received = Received(sent.raw_key, other.encode(record, 2), sent.raw_headers)
+
+    with pytest.raises(Evolved):
+        Decoder({TOPIC: PARCEL}, {2: other.parsed}.__getitem__).change(received)
+    with pytest.raises(Rejected, match="does not read"):
+        Decoder({TOPIC: PARCEL}, {2: other.parsed}.__getitem__, {(TOPIC, 2)}).change(received)
+    with pytest.raises(Refused, match="newest registered schema of parcel"):
+        stores(Newest(PARCEL), MemorySink("parcel")).follow(Evolved(TOPIC, 2), Newest(other))
+
+
 class Newest:
     """A registry with one schema."""
 

@@ -30,8 +30,8 @@ LONGEST_KEYWORD = 8191  # characters; Lucene takes 32,766 bytes and UTF-8 needs 
 LONGEST_ID = 512  # bytes
 EXACT_IN_DOUBLE = 15  # decimal digits that a double holds
 DATE_FORMAT = "strict_date_optional_time"
-MAPPING = {
-    "boolean": {"type": "boolean"}, "int": {"type": "integer"}, "long": {"type": "long"}, "float": {"type": "float"},
+MAPPING = {  # int and float get the wider type at once: a field's type cannot be changed, a contract's can grow
+    "boolean": {"type": "boolean"}, "int": {"type": "long"}, "long": {"type": "long"}, "float": {"type": "double"},
     "double": {"type": "double"}, "bytes": {"type": "binary"}, "json": {"type": "flat_object"},
     "date": {"type": "date", "format": DATE_FORMAT}, "timestamp-micros": {"type": "date", "format": DATE_FORMAT},
     "local-timestamp-micros": {"type": "date", "format": DATE_FORMAT},

@@ -157,6 +157,15 @@ def test_an_index_gains_only_the_fields_that_it_lacks() -> None:
     assert mapping.missing(SearchIndex("parcels", record="parcel", fields=("note",)), later, there) == {}
 
 
+def test_a_field_that_grows_wider_needs_no_other_index() -> None:
+    target = SearchIndex("sizes", record="sizes")
+    fields = [{"name": "id", "type": "long"}, {"name": "n", "type": "int"}, {"name": "x", "type": "float"}]
+    narrow = contract.build("sizes", {"type": "record", "name": "sizes", "key": ["id"], "fields": fields}, where="test")
+    there = mapping.index_body(target, narrow)["mappings"]["properties"]
+
+    assert mapping.missing(target, added(narrow, [], {"n": "long", "x": "double"}), there) == {}
+
+
 def test_an_index_whose_field_has_another_type_cannot_follow_and_the_way_out_is_named() -> None:
     target = SearchIndex("parcels", record="parcel")
     there = {**mapping.index_body(target, PARCEL)["mappings"]["properties"], "id": {"type": "integer"}}

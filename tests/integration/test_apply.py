@@ -66,8 +66,8 @@ def test_plan_changes_nothing_and_apply_makes_everything_once(fresh: Bank) -> No
     assert actions(fresh) == actions(fresh)
     assert set(actions(fresh).values()) == {"create"}
     done = fresh.must("apply", "--yes")
-    assert "Plan: 26 to create" in done
-    assert fresh.must("apply", "--yes").strip() == "No changes. 26 resources are as the project says."
+    assert "Plan: 27 to create" in done
+    assert fresh.must("apply", "--yes").strip() == "No changes. 27 resources are as the project says."
     assert fresh.must("plan", "--exit-code").startswith("No changes.")
 
 

@@ -56,6 +56,7 @@ def pipeline(stack: RunningStack, source: Source, tmp_path_factory: pytest.TempP
     stack.endpoints.save(made.folder)
     source.run(event(0))
     assert [entry["record"] for entry in made.json("schema", "derive", "--all")] == ["orders"]
+    made.must("check")
     made.must("apply", "--yes")
     with made.running("run", "all"):
         yield made

@@ -32,6 +32,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "child": ("(id int PRIMARY KEY, owner int NOT NULL REFERENCES owners)",),
     "shapes": ("(id int PRIMARY KEY, outline polygon)",),
     "spelled": ('(id int PRIMARY KEY, "order id" text, "1st" text)',),
+    "cased": ('(id int PRIMARY KEY, note text, "Note" text)',),
     "orders": ("(id int PRIMARY KEY)", 'CREATE TABLE "Orders" (id int PRIMARY KEY)'),
     "parts": (
         "(id int PRIMARY KEY) PARTITION BY RANGE (id)",
@@ -82,6 +83,7 @@ NAMED: tuple[tuple[str, str], ...] = (
     ("public.shapes: outline is polygon, which a contract cannot hold.", ""),
     ("public.spelled: 'order id' is a name that no contract can hold.", 'ALTER TABLE "public"."spelled" RENAME COLUMN'),
     ("public.spelled: '1st' is a name that no contract can hold.", 'ALTER TABLE "public"."spelled" RENAME COLUMN "1st'),
+    ("public.cased: the columns Note and note differ by their case only.", 'ALTER TABLE "public"."cased" RENAME'),
     ("public.Orders and public.orders differ by their case only.", 'ALTER TABLE "public"."Orders" RENAME TO'),
     ("public.orders and sales.orders both become the record orders.", ""),
     ("public.parts: the partitions public.parts_2 (NOTHING) do not name", 'ALTER TABLE "public"."parts_2" REPLICA IDE'),

@@ -194,6 +194,14 @@ def test_a_column_that_no_contract_can_spell_is_never_silently_absent() -> None:
     assert any("'größe' has a name that no contract can hold" in found.what for found in judge(shop(), seen(key)))
 
 
+def test_columns_that_differ_by_their_case_only_are_refused_as_debezium_would() -> None:
+    found = only(shop(), seen(column("Note")))
+    assert (found.severity, found.sql) == (
+        "error",
+        'ALTER TABLE "public"."orders" RENAME COLUMN "Note" TO "Note_2";',
+    )
+
+
 def test_tables_that_kafka_or_debezium_would_take_for_one_are_refused() -> None:
     twins = {"a.b_c": replace(ORDERS, name="a.b_c"), "a_b.c": replace(ORDERS, name="a_b.c")}
     made = shop(config={"table.include.list": "a.b_c,a_b.c,tailrace.heartbeat"}, contracts={}, sinks={})

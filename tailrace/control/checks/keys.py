@@ -93,17 +93,10 @@ def _chosen(project: Project, table: Table, *, outbox: bool) -> Iterator[Finding
     """Judge what message.key.columns says of a table: as good as a primary key, but for an outbox (checks.outbox)."""
     place = f"connectors/{project.connector.name}.json: {KEYS}: {table.name}"
     unknown = [name for name in table.key if name not in table.by_name]
-    lower = [column.name.lower() for column in table.columns]
-    twice = [name for name in table.key if lower.count(name.lower()) > 1]
     if unknown:
         yield error(
             f"{place} has no column {', '.join(unknown)}.",
             hint=f"Columns: {', '.join(table.by_name)}. Upper and lower case count.",
-        )
-    elif twice:
-        yield error(
-            f"{place}: {', '.join(twice)} differs from another column by its case only.",
-            "Debezium does not tell them apart there, and would make both a part of the key.",
         )
     elif outbox:
         return

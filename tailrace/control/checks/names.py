@@ -95,6 +95,13 @@ def _left_out(tables: Sequence[str], seen: Catalogue) -> Iterator[Finding]:
 
 def columns(project: Project, table: Table, sent: Sequence[Column]) -> Iterator[Finding]:
     """Say which columns of a table no contract can hold for their names, so that none is silently absent."""
+    for _, several in _grouped((column.name for column in table.columns), str.lower):
+        yield error(
+            f"{table.name}: the columns {' and '.join(several)} differ by their case only.",
+            "Debezium refuses to start with such a table.",
+            sql=f"ALTER TABLE {quote(table.name)} RENAME COLUMN {quote_column(several[0])}"
+            f" TO {quote_column(_spelled(several[0]) + '_2')};",
+        )
     for column in sent:
         if _FIELD.fullmatch(column.name):
             continue

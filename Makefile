@@ -6,12 +6,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo demo-flights test test-others test-integration lint format bench stack-up stack-down clean
+.PHONY: help setup demo demo-flights test test-others test-integration lint format fidelity bench stack-up stack-down clean
 
 help:
 	@echo "make demo          the whole pipeline on live traffic, all three sinks proved equal to the source"
 	@echo "make demo-flights  the same on 336,776 real flights"
 	@echo "make test          lint and every test, the embedded stack included"
+	@echo "make fidelity      every type and every change of structure under live traffic, then verify"
 	@echo "make bench         throughput as ratios against bare clients; .tailrace/bench.json"
 	@echo "make lint          ruff, mypy --strict, import contracts, size budget"
 	@echo "make setup         only the environment; then .venv/bin/tailrace --help"
@@ -55,6 +56,9 @@ test-others: $(READY)
 
 test-integration: $(READY)
 	$(BIN)/python -m pytest tests/integration
+
+fidelity: $(READY)
+	$(BIN)/python -m tests.fidelity
 
 bench: $(READY)
 	$(BIN)/python -m bench

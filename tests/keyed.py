@@ -70,7 +70,7 @@ TABLES = {
     "bigs": single("bigint", "9007199254740993", "9007199254740992", "-1", "3", moves={"-1": "9007199254740994"}),
     "texts": single(
         "text", "a|b,c", "a,b|c", "100%", "%7C", "%25", 'say "so"', "o'clock\\", "Größe 漢 🐘", LONG, LONG + "e",
-        "a / b", "a#b", "a%23b", " ", "null", "line\nbreak", "Case", "case", "plain", "last",
+        "a / b", "a#b", "a%23b", " ", "", "sha256:0", "null", "line\nbreak", "Case", "case", "plain", "last",
         moves={"plain": "moved | 100%", LONG: LONG + "x"},
     ),
     "numbers": single("numeric", "1.0", "2", "0.00", "-12345678901234567890.5", "1e3", "7",

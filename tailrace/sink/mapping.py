@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LONGEST_KEYWORD = 8191  # characters; Lucene takes 32,766 bytes and UTF-8 needs at most 4 a character
 LONGEST_ID = 512  # bytes
+HASHED = "sha256:"
 EXACT_IN_DOUBLE = 15  # decimal digits that a double holds
 DATE_FORMAT = "strict_date_optional_time"
 MAPPING = {  # int and float get the wider type at once: a field's type cannot be changed, a contract's can grow
@@ -36,6 +37,8 @@ MAPPING = {  # int and float get the wider type at once: a field's type cannot b
     "date": {"type": "date", "format": DATE_FORMAT}, "timestamp-micros": {"type": "date", "format": DATE_FORMAT},
     "local-timestamp-micros": {"type": "date", "format": DATE_FORMAT},
 }  # fmt: skip
+
+NARROWER = {"int": "integer", "float": "float"}  # as they were mapped once
 
 
 def index_name(target: SearchIndex) -> str:
@@ -62,7 +65,9 @@ def missing(target: SearchIndex, contract: Contract, there: Mapping[str, Any]) -
     What a field of the same type has besides is for ``tailrace plan`` to compare.
     """
     wanted = index_body(target, contract)["mappings"]["properties"]
+    narrow = narrower(contract)
     kept = {name: there[name].get("type") for name in wanted if name in there}
+    kept = {name: kind for name, kind in kept.items() if kind != narrow.get(name)}
     wrong = [f"{name} is {kind} instead of {wanted[name]['type']}" for name, kind in kept.items()
              if kind != wanted[name]["type"]]  # fmt: skip
     if wrong:
@@ -72,6 +77,12 @@ def missing(target: SearchIndex, contract: Contract, there: Mapping[str, Any]) -
             hint="Name another alias in sinks/, then `tailrace apply` and `tailrace replay`.",
         )
     return {name: shape for name, shape in wanted.items() if name not in there}
+
+
+def narrower(contract: Contract) -> dict[str, str]:
+    """Return the narrower type that a field of an older index may have, by name: all that its kind needs."""
+    kinds = {field.name: (field.item or field).kind for field in contract.fields}
+    return {name: NARROWER[kind] for name, kind in kinds.items() if kind in NARROWER}
 
 
 def fields(target: SearchIndex, contract: Contract) -> tuple[Field, ...]:
@@ -96,15 +107,19 @@ def field_mapping(field: Field, *, text: bool = False) -> dict[str, Any]:
 
 
 def document_id(contract: Contract, key: Mapping[str, Any]) -> str:
-    """Return the id of a record's document: the key's text, the parts of a composite key joined by ``|``."""
+    """Return the id of a record's document: the key's text, the parts of a composite key joined by ``|``.
+
+    What is too long for an id, or empty, or looks like what stands for it, is its hash.
+    """
     if len(contract.key) == 1:
         identity = key_text(key[contract.key[0]])
     else:
         parts = (key_text(key[name]) for name in contract.key)
         identity = "|".join(part.replace("%", "%25").replace("|", "%7C") for part in parts)
-    if len(identity) * 4 <= LONGEST_ID or len(identity.encode()) <= LONGEST_ID:
+    short = len(identity) * 4 <= LONGEST_ID or len(identity.encode()) <= LONGEST_ID
+    if short and identity and not identity.startswith(HASHED):
         return identity
-    return f"sha256:{hashlib.sha256(identity.encode()).hexdigest()}"
+    return f"{HASHED}{hashlib.sha256(identity.encode()).hexdigest()}"
 
 
 def key_text(value: Any) -> str:

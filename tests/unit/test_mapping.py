@@ -12,6 +12,7 @@ import pytest
 
 from tailrace import contract
 from tailrace.contract import Contract, Field
+from tailrace.control.resources import search
 from tailrace.errors import Refused, Rejected
 from tailrace.evolution import added
 from tailrace.sink import mapping
@@ -33,6 +34,13 @@ def shape(*kinds: str) -> Contract:
 def identity(kinds: tuple[str, ...], *values: Any) -> str:
     made = shape(*kinds)
     return mapping.document_id(made, dict(zip(made.key, values, strict=True)))
+
+
+def test_an_id_is_never_empty_and_no_key_can_be_taken_for_the_hash_of_another() -> None:
+    long = "é" * 300
+    hashed = identity(("string",), long)
+    assert identity(("string",), "").startswith("sha256:")
+    assert len({hashed, identity(("string",), hashed), identity(("string",), "")}) == 3
 
 
 def test_the_mapping_is_strict_and_says_every_field() -> None:
@@ -175,3 +183,18 @@ def test_an_index_whose_field_has_another_type_cannot_follow_and_the_way_out_is_
 
     assert "id is integer instead of long" in caught.value.detail
     assert "tailrace replay" in caught.value.hint
+
+
+def test_an_index_of_the_narrower_types_that_were_mapped_once_serves_until_the_contract_grows() -> None:
+    target = SearchIndex("sizes", record="sizes")
+    fields = [{"name": "id", "type": "long"}, {"name": "n", "type": "int"}, {"name": "x", "type": "float"}]
+    narrow = contract.build("sizes", {"type": "record", "name": "sizes", "key": ["id"], "fields": fields}, where="test")
+    body = mapping.index_body(target, narrow)
+    there = {**body["mappings"]["properties"], "n": {"type": "integer"}, "x": {"type": "float"}}
+    found = {"mappings": {"dynamic": "strict", "properties": there}, "aliases": body["aliases"]}
+
+    assert mapping.missing(target, narrow, there) == {}
+    assert search.compare("sizes", body, "sizes-1", found, narrow=mapping.narrower(narrow)).action == "none"
+    assert search.compare("sizes", body, "sizes-1", found).action == "conflict"
+    with pytest.raises(Refused, match="cannot follow"):
+        mapping.missing(target, added(narrow, [], {"n": "long"}), there)

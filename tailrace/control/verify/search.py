@@ -135,7 +135,8 @@ def identity(key: Sequence[Any]) -> str:
         texts = [part.replace("%", "%25").replace("|", "%7C") for part in texts]
     joined = "|".join(texts)
     encoded = joined.encode()
-    return joined if len(encoded) <= LONGEST_ID else "sha256:" + hashlib.sha256(encoded).hexdigest()
+    plain_id = 0 < len(encoded) <= LONGEST_ID and not joined.startswith("sha256:")
+    return joined if plain_id else "sha256:" + hashlib.sha256(encoded).hexdigest()
 
 
 def _rendered(field: Field, value: Any) -> Any:

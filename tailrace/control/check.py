@@ -61,7 +61,9 @@ def check(project: Project) -> list[Finding]:
     with Services(project) as services:
         seen = services.catalogue()
         truncation = triggers.look(services)
-        found = judge(project, seen, streamed=_streamed(services), verdict=_verdict(services), truncation=truncation)
+        found = judge(
+            project, seen, streamed=_streamed(services, seen), verdict=_verdict(services), truncation=truncation
+        )
         ahead = standing.ahead(project, _registered(services))
     return sorted([*found, *ahead], key=lambda finding: ORDER.index(finding.severity))
 
@@ -88,9 +90,18 @@ def _verdict(services: Services) -> Verdict | None:
         return None
 
 
-def _streamed(services: Services) -> bool | None:
-    """Say whether Connect holds an offset of the connector; None when Connect does not answer."""
+def _streamed(services: Services, seen: Catalogue) -> bool | None:
+    """Say whether the connector has streamed; None when Connect does not answer.
+
+    Connect commits the first offset some seconds after the start: until then a slot in use is that of the connector
+    that runs.
+    """
+    connector = services.project.connector
+    slot = seen.slots.get(connector.slot)
     try:
-        return bool(services.connect.offsets(services.project.connector.name))
+        if services.connect.offsets(connector.name):
+            return True
+        status = services.connect.status(connector.name) if slot is not None and slot.active else None
     except Unreachable:
         return None  # a check of source and files must not need a running Connect; the finding on the slot says so
+    return status is not None and status.running

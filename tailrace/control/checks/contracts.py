@@ -66,8 +66,8 @@ def _following(contract: Contract, field: Field, column: Column, kind: str) -> F
     """Say that a field is about to become wider by itself, and what that means for a search index."""
     return warning(
         f"schemas/{contract.name}.avsc: {field.name} is narrower than the column.",
-        f"The column is {column.shown}: the field becomes {kind} with the next row. A search index cannot follow.",
-        hint=f"`tailrace schema derive {contract.name}` writes it; a search index needs another alias and a replay.",
+        f"The column is {column.shown}: the field becomes {kind} with the next row.",
+        hint=f"`tailrace schema derive {contract.name}` writes it.",
     )
 
 

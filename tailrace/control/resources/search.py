@@ -7,6 +7,7 @@ cannot be changed in place, so it is a conflict.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from opensearchpy.exceptions import ConnectionError as NoConnection
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tailrace.project import Project
 
 KIND = "search index"
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @contextmanager
@@ -59,11 +61,12 @@ class SearchIndexResource:
 
     def __init__(self, services: Services, target: SearchIndex) -> None:
         self._services, self._target = services, target
-        self._body = mapping.index_body(target, services.project.contract(target.record))
+        contract = services.project.contract(target.record)
+        self._body, self._narrow = mapping.index_body(target, contract), mapping.narrower(contract)
 
     def inspect(self) -> Step:
         """Compare the mapping behind the alias with the contract."""
-        return compare(self._target.alias, self._body, *self._found())
+        return compare(self._target.alias, self._body, *self._found(), narrow=self._narrow)
 
     def apply(self) -> None:
         """Create index and alias, or add the new fields and set the alias's filter."""
@@ -72,7 +75,9 @@ class SearchIndexResource:
             if found is None:
                 self._services.search.indices.create(index=index, body=self._body)
                 return
-            mappings = self._body["mappings"]
+            there = found.get("mappings", {}).get("properties", {})
+            lacking = {name: shape for name, shape in self._body["mappings"]["properties"].items() if name not in there}
+            mappings = {**self._body["mappings"], "properties": lacking}
             self._services.search.indices.put_mapping(index=index, body=mappings)
             alias = self._body["aliases"][self._target.alias]
             self._services.search.indices.put_alias(index=index, name=self._target.alias, body=alias)
@@ -92,8 +97,15 @@ class SearchIndexResource:
         return name, None
 
 
-def compare(alias: str, body: Mapping[str, Any], index: str, found: Mapping[str, Any] | None) -> Step:
-    """Return the step that an index calls for."""
+def compare(
+    alias: str,
+    body: Mapping[str, Any],
+    index: str,
+    found: Mapping[str, Any] | None,
+    *,
+    narrow: Mapping[str, str] = NOTHING,
+) -> Step:
+    """Return the step that an index calls for; ``narrow`` are types, by field, that do as well as the wanted ones."""
     wanted = body["mappings"]["properties"]
     if found is None:
         return Step(
@@ -107,7 +119,7 @@ def compare(alias: str, body: Mapping[str, Any], index: str, found: Mapping[str,
     wrong = [
         f"field {name}: {_type(there[name])} -> {_type(shape)} cannot be done in place; use another alias and replay"
         for name, shape in wanted.items()
-        if name in there and not same(there[name], shape)
+        if name in there and not same(there[name], shape) and _type(there[name]) != narrow.get(name)
     ]
     if wrong:
         return Step(KIND, index, "conflict", tuple(wrong))

@@ -8,21 +8,19 @@ is wrong.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tailrace import evolution
 from tailrace.source import types
+from tailrace.source.columns import IGNORED, fieldable, nullable
+from tailrace.source.columns import wider as kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from tailrace.contract import Contract
     from tailrace.source.catalogue import Column
-
-IGNORED = "ignore"  # beside "key": the columns that a contract does not want
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # what Avro takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +51,6 @@ def grow(contract: Contract, registered: Contract | None, columns: Sequence[Colu
     return Growth(made, evolution.ahead(contract, made), kept, (*lost, *_misfits(made, ours)))
 
 
-def fieldable(column: Column) -> bool:
-    """Say whether a contract can hold a column."""
-    return types.avro(column) is not None and NAME.fullmatch(column.name) is not None
-
-
-def nullable(column: Column) -> dict[str, Any]:
-    """Return the field of a column that was added after the contract was made."""
-    field: dict[str, Any] = {"name": column.name, "type": ["null", types.avro(column)], "default": None}
-    return {**field, "doc": column.comment} if column.comment else field
-
-
 def unknown(contract: Contract, columns: Sequence[Column]) -> tuple[Column, ...]:
     """Return the columns that a contract neither has nor ignores."""
     known: Collection[str] = {*contract.by_name, *contract.schema.get(IGNORED, ())}
@@ -73,10 +60,7 @@ def unknown(contract: Contract, columns: Sequence[Column]) -> tuple[Column, ...]
 def wider(contract: Contract, column: Column) -> str:
     """Return the kind to which the field of a column has to be widened to hold it; empty where it fits or cannot."""
     field = contract.by_name.get(column.name)
-    if field is None or not types.misfit(column, field):
-        return ""
-    kinds = [wide for narrow, wide in evolution.WIDER if narrow == field.kind and wide in types.kinds(column)]
-    return kinds[0] if kinds else ""
+    return kind_of(field, column) if field else ""
 
 
 def _registered(contract: Contract, registered: Contract | None) -> Iterator[Mapping[str, Any]]:

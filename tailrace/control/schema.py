@@ -20,7 +20,7 @@ from tailrace.control.checks.names import absent
 from tailrace.control.checks.tables import captured
 from tailrace.control.services import Services
 from tailrace.errors import ProjectError, Unreachable, UsageError
-from tailrace.source import types
+from tailrace.source import columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from tailrace.connector import Connector
     from tailrace.project import Project
-    from tailrace.source.catalogue import Column, Table
+    from tailrace.source.catalogue import Table
 
 log = structlog.get_logger()
 
@@ -116,8 +116,7 @@ def _write(project: Project, record: str, table: Table) -> Derived:
 
 def schema_of(pipeline: str, connector: Connector, record: str, table: Table) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the contract of a table, and the columns that cannot be in one; ProjectError without a primary key."""
-    columns = captured(connector, table)
-    able = [column for column in columns if growth.fieldable(column)]
+    able = [column for column in captured(connector, table) if columns.fieldable(column)]
     names = {column.name for column in able}
     if not table.key or not set(table.key) <= names:
         raise ProjectError(
@@ -132,19 +131,9 @@ def schema_of(pipeline: str, connector: Connector, record: str, table: Table) ->
         "namespace": f"tailrace.{pipeline.replace('-', '_')}",
         "doc": table.comment or f"One row of {table.name}.",
         "key": list(table.key),
-        "fields": [_field(column) for column in able],
+        "fields": [columns.field(column) for column in able],
     }
     return schema, tuple(column.name for column in table.columns if column.name not in names)
-
-
-def _field(column: Column) -> dict[str, Any]:
-    shape = types.avro(column)
-    field: dict[str, Any] = {"name": column.name, "type": ["null", shape] if column.nullable else shape}
-    if column.nullable:
-        field["default"] = None
-    if column.comment:
-        field["doc"] = column.comment
-    return field
 
 
 def pretty(schema: Mapping[str, Any]) -> str:

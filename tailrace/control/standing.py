@@ -18,6 +18,7 @@ from tailrace.control.resources import schemas
 from tailrace.control.services import Services
 from tailrace.errors import UsageError
 from tailrace.registry import COMPATIBILITY, canonical
+from tailrace.source.columns import fieldable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -104,7 +105,7 @@ def _table(project: Project, contract: Contract, seen: Catalogue) -> Iterator[St
     strangers = growth.unknown(contract, captured(project.connector, table))
     say = POLICIES[project.settings.table(name).unknown_columns]
     for column in strangers:
-        found = say(contract, column) if growth.fieldable(column) else _unable(contract, column)
+        found = say(contract, column) if fieldable(column) else _unable(contract, column)
         yield _passed_on(found) if name in project.functions else found
 
 

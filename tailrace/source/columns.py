@@ -9,8 +9,10 @@ so such a column has the type "", of which nothing is claimed. What a column bec
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tailrace import evolution
 from tailrace.source import types
 from tailrace.source.catalogue import Column
 from tailrace.source.values import SOURCE_TYPE
@@ -18,6 +20,9 @@ from tailrace.source.values import SOURCE_TYPE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tailrace.contract import Field
+
+IGNORED = "ignore"  # a contract's own list, beside "key", of columns that it does not want
 SOURCE_LENGTH, SOURCE_SCALE = "__debezium.source.column.length", "__debezium.source.column.scale"
 FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 ENUM = "io.debezium.data.Enum"
@@ -76,6 +81,19 @@ def field(column: Column) -> dict[str, Any]:
 def fieldable(column: Column) -> bool:
     """Say whether a contract can hold a column."""
     return types.avro(column) is not None and FIELD_NAME.fullmatch(column.name) is not None
+
+
+def nullable(column: Column) -> dict[str, Any]:
+    """Return the field of a column that was added after the contract was made."""
+    return field(replace(column, nullable=True))
+
+
+def wider(known: Field, column: Column) -> str:
+    """Return the kind to which a field has to be widened to hold a column; empty where it fits or cannot."""
+    if not types.misfit(column, known):
+        return ""
+    kinds = [wide for narrow, wide in evolution.WIDER if narrow == known.kind and wide in types.kinds(column)]
+    return kinds[0] if kinds else ""
 
 
 def _type(said: str, schema: Mapping[str, Any]) -> str:

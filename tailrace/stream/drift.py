@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 Policy = Literal["ignore", "evolve", "stop"]
 Verdict = Literal["fits", "doubtful", "never"]
-IGNORED = "ignore"  # the contract's own list of columns that it does not want, beside "key"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGERS = {"int2", "int4", "int8", "oid"}
@@ -95,7 +94,8 @@ def judge(contract: Contract, schemas: Sequence[Mapping[str, Any]], policy: Poli
     stops, doubts, widened = _types(contract, found, evolve=policy == "evolve")
     stops = [stop for stop in stops if not function or stop[0] in contract.key]
     fills, gone = _absent(contract, found.keys(), function=function)
-    notes = [f"the column {name} is gone: its field has its default from there on" for name in fills]
+    lost = () if function else fills  # of a function's fields nobody knows which were columns
+    notes = [f"the column {name} is gone: its field has its default from there on" for name in lost]
     wish = Wish(widened=widened)
     said = [(f"The column {name}: {doubts[name]}.", _kept(name)) for name, _ in stops]
     said += [(f"There is no column {name}, which the contract {contract.name} needs.", _needed(contract, name))
@@ -117,7 +117,7 @@ def unknown(
     widened: Mapping[str, str] = evolution.NOTHING,
 ) -> Drift:
     """Return what the columns ``names`` mean that the contract does not have."""
-    left = set(contract.schema.get(IGNORED) or ()) | contract.by_name.keys()
+    left = set(contract.schema.get(columns.IGNORED) or ()) | contract.by_name.keys()
     strange = [name for name in names if name not in left and name in found]
     if policy == "ignore":
         return Drift(notes=tuple(f"the column {name} is not in the contract: it is left out" for name in strange))
@@ -126,7 +126,7 @@ def unknown(
     read = [columns.of_connect(found[name]) for name in strange]
     able = [column for column in read if columns.fieldable(column)]
     wish = Wish(
-        tuple(columns.field(replace(column, nullable=True)) for column in able),
+        tuple(columns.nullable(column) for column in able),
         dict(widened),
         tuple(_before(column.name) for column in able if _valued(found[column.name])),
     )
@@ -148,7 +148,7 @@ def _types(
         if judged == "fits":
             continue
         doubts[known.name] = why
-        wider = _wider(found[known.name], known) if evolve else ""
+        wider = columns.wider(known, columns.of_connect(found[known.name])) if evolve else ""
         if wider:
             widened[known.name] = wider
         elif judged == "never":
@@ -172,14 +172,6 @@ def verdict(schema: Mapping[str, Any], known: Field) -> tuple[Verdict, str]:
 
 def _checked(kind: str, known: Field) -> bool:
     return kind in _CHECKED.get(known.kind, ()) or known.kind in types.FITS.get(kind, ())
-
-
-def _wider(schema: Mapping[str, Any], known: Field) -> str:
-    """Return the kind to which a field can be widened so that it holds a column; empty where there is none."""
-    column = columns.of_connect(schema)
-    kinds = [wide for narrow, wide in evolution.WIDER if narrow == known.kind]
-    fits = [kind for kind in kinds if types.misfit(column, known) and kind in types.kinds(column)]
-    return fits[0] if fits else ""
 
 
 def _absent(contract: Contract, names: Iterable[str], *, function: bool) -> tuple[dict[str, Any], list[str]]:
@@ -250,6 +242,6 @@ def _unwanted(contract: Contract, name: str) -> tuple[str, str]:
 def _grow(contract: Contract) -> str:
     return (
         f"`tailrace schema derive {contract.name}` adds it to schemas/{contract.name}.avsc, `tailrace apply` registers "
-        f'that, and the table goes on by itself. Or name it there under "{IGNORED}", apply, and start the processor '
-        "again."
+        f'that, and the table goes on by itself. Or name it there under "{columns.IGNORED}", apply, and start the '
+        "processor again."
     )

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from tailrace import project
+from tailrace.cli.check import plain
 from tailrace.cli.context import err, json_option, out, print_json, project_option
 from tailrace.control.services import Services
-from tailrace.control.snapshots import Snapshot
+from tailrace.control.snapshots import Snapshot, check
 from tailrace.control.vanished import Sweep
 from tailrace.deadline import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tailrace.control.snapshots import Progress
     from tailrace.control.sweep import Swept
 
@@ -41,8 +40,7 @@ def snapshot(tables: tuple[str, ...], folder: Path, *, as_json: bool, sweeps: bo
     began, deadline = time.monotonic(), Deadline.after(timeout)
     with Services(project.load(folder)) as services:
         asked = Snapshot(services, tables)
-        fresh, found = _read(asked, deadline)
-        swept = _sweep(services, tables, asked, deadline) if sweeps else ()
+        fresh, found, swept = _swept(services, asked, deadline) if sweeps else (*_read(asked, deadline), ())
     seconds = time.monotonic() - began
     if as_json:
         shown = {"id": asked.name, "attached": not fresh, "seconds": round(seconds, 1), **found.as_dict()}
@@ -55,6 +53,15 @@ def snapshot(tables: tuple[str, ...], folder: Path, *, as_json: bool, sweeps: bo
     out.print(f"Done in {seconds:.1f} s; `tailrace verify` proves that every sink has them.")
 
 
+def _swept(services: Services, asked: Snapshot, deadline: Deadline) -> tuple[bool, Progress, tuple[Swept, ...]]:
+    """Take the snapshot between the two halves of a sweep."""
+    check(services, asked.tables)
+    sweep = Sweep(services, asked.tables, deadline, lambda line: err.print(f"[dim]{plain(line)}[/]"))
+    before = sweep.before()
+    fresh, found = _read(asked, deadline)
+    return fresh, found, sweep.run(before if fresh else {})
+
+
 def _read(asked: Snapshot, deadline: Deadline) -> tuple[bool, Progress]:
     """Take the snapshot; say whether it was begun here, and what became of it."""
     fresh = asked.begin()
@@ -65,12 +72,6 @@ def _read(asked: Snapshot, deadline: Deadline) -> tuple[bool, Progress]:
     except KeyboardInterrupt:
         err.print("The snapshot goes on; run the same command again to watch it.")
         raise
-
-
-def _sweep(services: Services, tables: Sequence[str], asked: Snapshot, deadline: Deadline) -> tuple[Swept, ...]:
-    with err.status("Sweeping ...") as shown:
-        sweep = Sweep(services, deadline, lambda line: shown.update(f"Sweeping ... {line}"))
-        return sweep.run(tables, asked.before)
 
 
 def _line(seen: Progress) -> str:

@@ -11,7 +11,6 @@ import secrets
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from tailrace import topics
 from tailrace.connector import SIGNAL
 from tailrace.control import epochs
 from tailrace.deadline import Deadline, wait_for
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tailrace.control.services import Services
-    from tailrace.kafka import Offsets
     from tailrace.source.catalogue import Catalogue
     from tailrace.source.signals import Notice
 
@@ -119,7 +117,6 @@ class Snapshot:
         self._services, self.tables = services, tuple(tables)
         self._topic = services.project.connector.notifications
         self._since, self.name = 0, ""
-        self.before: Offsets = {}  # where the raw topics ended before it; nothing where it was found running
 
     def begin(self) -> bool:
         """Ask for it, and return True; False where one of these tables is being read already: it is watched then."""
@@ -130,8 +127,6 @@ class Snapshot:
             self.tables = running
             return False
         self._since = self._services.admin.ends([self._topic]).get((self._topic, 0), 0)
-        pipeline = self._services.project.name
-        self.before = self._services.admin.ends([topics.raw(pipeline, table) for table in self.tables])
         self.name = f"tailrace-{secrets.token_hex(8)}"
         signals.send(self._services.database, self.name, signals.EXECUTE, self.tables)
         wait_for(

@@ -18,7 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tailrace import epoch, version
+from tailrace import epoch, topics, version
 from tailrace.change import MARKER
 from tailrace.control.barrier import Barrier
 from tailrace.control.records import Records, candidates, read, visible
@@ -84,21 +84,28 @@ class _Record:
 
 
 class Sweep:
-    """One sweep of some tables. ``since`` is where the raw partitions ended before the snapshot that precedes it.
+    """One sweep of some tables."""
 
-    What has a record behind that was there during the snapshot, so it is no suspect; without ``since`` every row is.
-    """
-
-    def __init__(self, services: Services, deadline: Deadline, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, services: Services, tables: Sequence[str], deadline: Deadline, say: Callable[[str], None]
+    ) -> None:
         self._services, self._say = services, say
-        self._barrier = Barrier(services, deadline, say)
+        self._tables, self._barrier = tables, Barrier(services, deadline, say)
         self._epoch = epoch.need(services.admin, services.project.name)
 
-    def run(self, tables: Iterable[str], since: Offsets) -> tuple[Swept, ...]:
-        """Delete what vanished; return when Kafka has every delete."""
+    def before(self) -> Offsets:
+        """Return where the raw partitions end once they hold everything committed so far.
+
+        A snapshot that begins now gives every row that is there a record behind that, which makes it no suspect.
+        """
+        self._barrier.source()
+        return self._services.admin.ends(topics.raw(self._services.project.name, table) for table in self._tables)
+
+    def run(self, since: Offsets) -> tuple[Swept, ...]:
+        """Delete what vanished; return when Kafka has every delete. Without ``since`` every row is a suspect."""
         self._barrier.source()
         self._barrier.processors()
-        records = dict.fromkeys(self._services.project.record_of(table) for table in tables)
+        records = dict.fromkeys(self._services.project.record_of(table) for table in self._tables)
         found = [self._look(Records(self._services, record), since) for record in records]
         with closing(Outbox(self._services.admin.bootstrap, f"{self._services.project.name}-sweep")) as outbox:
             marks = self._mark(outbox, [(each.records.raw, place[1]) for each in found for place in each.partitions])
@@ -130,12 +137,12 @@ class Sweep:
     def _mark(self, outbox: Outbox, places: Sequence[Place]) -> Offsets:
         """Write a marker into each raw partition and return the offsets that they have."""
         token = secrets.token_hex(8).encode()
-        topics = {topic for topic, _ in places}
-        starts = self._services.admin.ends(topics)
+        names = {topic for topic, _ in places}
+        starts = self._services.admin.ends(names)
         for topic, partition in places:
             outbox.send(topic, key=None, value=None, headers=[(MARKER, token)], partition=partition)
         outbox.flush()
-        ends = self._services.admin.ends(topics)
+        ends = self._services.admin.ends(names)
         return {place: self._find(place, starts[place], ends[place], token) for place in places}
 
     def _find(self, place: Place, start: int, end: int, token: bytes) -> int:

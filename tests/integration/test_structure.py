@@ -20,7 +20,6 @@ from tailrace.control.verify import verify
 from tailrace.control.verify.report import KINDS
 from tailrace.deadline import wait_for
 from tailrace.demo import database
-from tailrace.errors import ProjectError
 from tests.bank import Bank
 
 if TYPE_CHECKING:
@@ -301,8 +300,6 @@ def test_a_table_is_added_to_a_running_pipeline_and_only_its_workers_start_again
 
 def test_a_table_that_is_dropped_stops_no_other_and_ends_when_it_is_captured_no_more(shelf: Bank) -> None:
     run(shelf, "DROP TABLE drafts", "INSERT INTO notes VALUES (70, 'after')")
-    with pytest.raises(ProjectError, match=r"The captured table public.drafts does not exist"):
-        differences(shelf)
     asked = shelf.tailrace("verify")
     assert (asked.returncode, "public.drafts does not exist" in asked.stderr) == (3, True)
     assert "Traceback" not in asked.stderr + asked.stdout

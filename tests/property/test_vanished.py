@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tailrace import version
 from tailrace.control.records import Answer, Seen, candidates
 from tailrace.control.vanished import NEVER, absent, unchanged
 
-KEYS = (b"a", b"b", b"c")
+KEYS = (b"a", b"b")
 STEPS = st.lists(
     st.tuples(st.sampled_from(["put", "put", "delete", "vanish", "show", "pump", "process"]), st.sampled_from(KEYS)),
-    max_size=8,
+    max_size=6,
 )
 
 
@@ -81,6 +81,8 @@ class World:
         """Read every row beside the stream; return the version from which on a row was there."""
         for key in KEYS:
             self.show(key)
+        self.raw += self.pending  # what was committed before has to be in Kafka, or it looks as if it was there
+        self.pending.clear()
         since = version.pack(1, len(self.raw))
         self.pending += [Event(key, row, "") for key, row in self.table.items()]
         return since
@@ -97,9 +99,10 @@ class World:
         return {key: row for key, (_, row) in newest.items() if row is not None}
 
 
+@settings(max_examples=300, deadline=None)
 @given(st.tuples(STEPS, STEPS, STEPS, STEPS, STEPS, STEPS), st.booleans())
 @example(([("put", b"a")], [], [], [], [], []), False)  # in Kafka, not yet seen by others
-@example(([("put", b"a"), ("show", b"a"), ("vanish", b"a")], [], [], [("put", b"a"), ("pump", b"a")], [], []), True)
+@example(([("put", b"a"), ("vanish", b"a")], [], [], [("put", b"a"), ("pump", b"a")], [], []), False)
 def test_a_sweep_takes_what_vanished_before_it_and_nothing_that_lives(
     parts: tuple[list[tuple[str, bytes]], ...], renewed: bool
 ) -> None:
@@ -117,8 +120,9 @@ def test_a_sweep_takes_what_vanished_before_it_and_nothing_that_lives(
     read_to = len(world.conformed)
     suspects, _ = candidates(world.seen(), below)
     go(parts[2])
-    running = ",".join(event.tx for event in world.hidden.values())
-    answer = Answer(frozenset(world.table), f"1:{max(world.shown) + 1}:{running}")
+    upper = max(world.shown) + 1
+    running = ",".join(event.tx for event in world.hidden.values() if int(event.tx) < upper)
+    answer = Answer(frozenset(world.table), f"1:{upper}:{running}")
     gone = absent(suspects, [(list(suspects), answer)])
     go(parts[3])
     world.raw.append(None)

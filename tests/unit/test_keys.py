@@ -246,6 +246,19 @@ def test_a_key_template_that_does_not_keep_its_fields_apart_is_named() -> None:
     assert judge(shop(sinks={"stores": (sound,)}), seen()) == []
 
 
+def test_two_tables_of_the_lake_that_share_a_place_are_refused() -> None:
+    same = (LakeTable("b/c", record="orders", zone="a"), LakeTable("c", record="orders", zone="a/b"))
+    assert "write to the same keys" in only(shop(sinks={"lake": same}), seen()).what
+    inside = (LakeTable("b", record="orders", zone="a"), LakeTable("c", record="orders", zone="a/b"))
+    assert only(shop(sinks={"lake": inside}), seen()).what == "The lake's table a/b/c lies inside the table a/b."
+
+
+def test_a_snapshot_in_chunks_asks_for_a_key_that_tells_rows_apart() -> None:
+    assert ORDERS.distinct
+    assert KEYLESS.distinct
+    assert not replace(KEYLESS, uniques=()).distinct  # an outbox: chunks would skip rows of the same key
+
+
 def test_a_generated_column_is_never_silently_absent() -> None:
     found = only(shop(), seen(column("doubled", generated=True)))
     assert (found.severity, found.what) == ("note", "public.orders: doubled is generated, and not sent.")

@@ -129,6 +129,7 @@ def _identity(
 
 def _collisions(project: Project) -> Iterator[Finding]:
     """Two declarations that write to the same place."""
+    yield from _nested(project)
     places: dict[tuple[str, ...], str] = {}
     for module, target in _targets(project):
         where = _place(target)
@@ -142,9 +143,24 @@ def _collisions(project: Project) -> Iterator[Finding]:
         places.setdefault(where, here)
 
 
+def _nested(project: Project) -> Iterator[Finding]:
+    """Two tables of the lake of which one lies inside the other: who reads the outer one finds both."""
+    lake = [
+        (f"{target.zone}/{target.table}", target) for _, target in _targets(project) if isinstance(target, LakeTable)
+    ]
+    for outer, _ in lake:
+        for inner, target in lake:
+            if inner.startswith(f"{outer}/"):
+                yield error(
+                    f"The lake's table {inner} lies inside the table {outer}.",
+                    f"What reads {outer} would read the objects of {target.record} too.",
+                    hint="Give one of them another zone or name.",
+                )
+
+
 def _place(target: Target) -> tuple[str, ...]:
     if isinstance(target, DynamoDBTable):
         return ("table", target.table, *(re.sub(r"\{[^}]*\}", "{}", part) for part in (target.pk, target.sk)))
     if isinstance(target, LakeTable):
-        return ("lake", target.zone, target.table)
+        return ("lake", f"{target.zone}/{target.table}")
     return ("search alias", target.alias)

@@ -20,6 +20,7 @@ from tailrace.control.verify import verify
 from tailrace.control.verify.report import KINDS
 from tailrace.deadline import wait_for
 from tailrace.demo import database
+from tailrace.source import truncation
 from tests.bank import Bank
 
 if TYPE_CHECKING:
@@ -207,6 +208,60 @@ def test_a_propagated_truncate_takes_its_rows_and_no_others_from_every_store(she
     assert shelf.query("SELECT FROM parts WHERE region <> 'a'")
     assert differences(shelf) == {}
     assert parked(shelf) == []
+
+
+BESIDE = """
+CREATE TABLE public.tree (id int PRIMARY KEY) PARTITION BY RANGE (id);
+CREATE TABLE public.low PARTITION OF public.tree FOR VALUES FROM (0) TO (10) PARTITION BY RANGE (id);
+CREATE TABLE public.lowest PARTITION OF public.low FOR VALUES FROM (0) TO (5);
+CREATE TABLE public.high PARTITION OF public.tree DEFAULT;
+CREATE TABLE public.leaning (id int PRIMARY KEY, tree int REFERENCES public.tree) PARTITION BY RANGE (id);
+CREATE TABLE public.leaning_1 PARTITION OF public.leaning DEFAULT;
+CREATE TABLE public.heir (id int PRIMARY KEY);
+CREATE TABLE public.heir_child () INHERITS (public.heir);
+CREATE TABLE public.left_side (id int PRIMARY KEY, other int);
+CREATE TABLE public.right_side (id int PRIMARY KEY, other int REFERENCES public.left_side);
+ALTER TABLE public.left_side ADD FOREIGN KEY (other) REFERENCES public.right_side;
+CREATE TABLE public.veiled (id int PRIMARY KEY);
+ALTER TABLE public.veiled ENABLE ROW LEVEL SECURITY;
+CREATE POLICY few ON public.veiled USING (id > 1);
+INSERT INTO public.tree VALUES (1), (50);
+INSERT INTO public.leaning VALUES (1, 1), (2, 50);
+INSERT INTO public.heir VALUES (1);
+INSERT INTO public.heir_child VALUES (2);
+INSERT INTO public.left_side VALUES (1, NULL);
+INSERT INTO public.right_side VALUES (1, 1);
+UPDATE public.left_side SET other = 1;
+INSERT INTO public.veiled VALUES (1), (2);
+"""
+
+
+def test_a_trigger_deletes_what_its_command_empties_and_nothing_beside(shelf: Bank) -> None:
+    tables = [f"public.{name}" for name in ("tree", "leaning", "heir", "left_side", "veiled")]
+    role = f"{shelf.name}_guest"
+    loaded = shelf.load()
+    with closing(database.connect(loaded.endpoints.database(shelf.name), autocommit=True)) as opened:
+        opened.cursor().execute(BESIDE)
+        seen = truncation.read(opened, "beside", tables)
+        assert seen.parts["public.tree"] == ("public.low", "public.tree", "public.high", "public.lowest")
+        for each in truncation.differences("beside", dict.fromkeys(tables, "propagate"), seen):
+            opened.cursor().execute(each.sql)
+        seen = truncation.read(opened, "beside", tables)
+        assert list(truncation.differences("beside", dict.fromkeys(tables, "propagate"), seen)) == []
+        opened.cursor().execute(f"CREATE ROLE {role}; GRANT TRUNCATE ON {', '.join(tables)} TO {role}")
+    run(shelf, "SET session_replication_role = replica; TRUNCATE ONLY public.heir")
+    assert shelf.query("SELECT id FROM public.heir") == [(2,)]
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        run(shelf, f"SET ROLE {role}; TRUNCATE public.veiled")
+    run(shelf, f"GRANT SELECT, DELETE ON public.veiled TO {role}")
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege, match="row-level security"):
+        run(shelf, f"SET ROLE {role}; TRUNCATE public.veiled")
+    with pytest.raises(psycopg2.errors.ForeignKeyViolation):
+        run(shelf, "TRUNCATE public.left_side CASCADE")
+    assert len(shelf.query("SELECT FROM public.veiled, public.left_side, public.right_side")) == 2
+    run(shelf, "TRUNCATE public.tree CASCADE")
+    assert shelf.query("SELECT FROM public.tree UNION ALL SELECT FROM public.leaning") == []
+    run(shelf, f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 def test_a_refused_truncate_and_one_whose_rows_are_kept_fail_at_the_source_and_change_nothing(shelf: Bank) -> None:

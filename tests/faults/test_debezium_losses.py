@@ -134,8 +134,11 @@ def losses(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def hold(source: Source, pipeline: Bank, held: Mapping[str, Capture]) -> None:
     """Write what each connector will be held in, and wait until it is."""
     held["copy"].wait_until_held("a", 4, source.transaction(copied=("copied", COPIED)))
-    source.transaction("INSERT INTO early VALUES ('1')")
-    second = source.transaction("INSERT INTO early VALUES ('2')", "INSERT INTO late VALUES ('1')")
+    source.run(
+        "BEGIN; SET LOCAL synchronous_commit = off; INSERT INTO early VALUES ('1'); COMMIT;"  # nothing may come between
+        "BEGIN; INSERT INTO early VALUES ('2'); INSERT INTO late VALUES ('1'); COMMIT"
+    )
+    ((second,),) = source.query("SELECT xmin::text::bigint FROM early WHERE id = '2'")
     held["commit"].wait_until_held("public.early", 2, second)
     source.transaction("SELECT pg_logical_emit_message(true, 'told', 'first')", "INSERT INTO told VALUES ('1')")
     held["told"].wait_for_records("message", 1)

@@ -45,6 +45,11 @@ TABLES: dict[str, tuple[str, ...]] = {
         *(f"CREATE TABLE mixed_{n} PARTITION OF mixed FOR VALUES FROM ({n}) TO ({n + 1})" for n in range(3)),
         "ALTER TABLE mixed_0 REPLICA IDENTITY FULL", "ALTER TABLE mixed_1 REPLICA IDENTITY FULL",
     ),
+    "spread": (
+        "(id int) PARTITION BY RANGE (id)",
+        "CREATE FOREIGN DATA WRAPPER nothing", "CREATE SERVER nowhere FOREIGN DATA WRAPPER nothing",
+        "CREATE FOREIGN TABLE spread_far PARTITION OF spread FOR VALUES FROM (0) TO (10) SERVER nowhere",
+    ),
     "computed": ("(id int PRIMARY KEY, twice int GENERATED ALWAYS AS (id * 2) STORED)",),
     "chosen_late": ("(a int NOT NULL UNIQUE DEFERRABLE)",),
     "chosen_null": ("(a int UNIQUE)", "ALTER TABLE chosen_null REPLICA IDENTITY FULL"),
@@ -58,7 +63,6 @@ TABLES: dict[str, tuple[str, ...]] = {
 OTHERS = (
     "CREATE UNLOGGED TABLE fleeting (id int PRIMARY KEY)",
     "CREATE VIEW shown AS SELECT * FROM owners",
-    "CREATE FOREIGN DATA WRAPPER nothing", "CREATE SERVER nowhere FOREIGN DATA WRAPPER nothing",
     "CREATE FOREIGN TABLE far (x int) SERVER nowhere",
     "CREATE SCHEMA sales", "CREATE TABLE sales.orders (id int PRIMARY KEY)",
 )  # fmt: skip
@@ -90,6 +94,7 @@ NAMED: tuple[tuple[str, str], ...] = (
     ("public.mixed: the partitions public.mixed_2 (DEFAULT) differ", 'ALTER TABLE "public"."mixed_2" REPLICA'),
     ("public.mixed: marks would turn NULL by themselves.", 'ALTER TABLE "public"."mixed_2" REPLICA IDENTITY FULL;'),
     ("public.mixed: a new partition begins with REPLICA IDENTITY DEFAULT.", "ALTER TABLE THE_NEW_PARTITION"),
+    ("public.spread has foreign tables as partitions: public.spread_far.", 'ALTER TABLE "public"."spread" DETACH'),
     ("public.computed: twice is generated, and not sent.", ""),
     ("message.key.columns: public.chosen_late: a does not tell", 'CREATE UNIQUE INDEX ON "public"."chosen_late" ("a")'),
     ("The table public.chosen_late has REPLICA IDENTITY DEFAULT.", 'ALTER TABLE "public"."chosen_late" REPLICA IDENTI'),

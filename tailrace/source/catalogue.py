@@ -79,6 +79,7 @@ class Leaf:
     identity_columns: tuple[str, ...] = ()
     toasted: bool = False
     logged: bool = True
+    foreign: bool = False  # a foreign table, which no publication takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +267,7 @@ def _tables(connection: Connection, found: Sequence[Any], keys: Mapping[str, tup
     for row in rows(connection, queries.UNIQUES, (oids,)):
         parts.uniques[row.oid].append(Unique(row.name, tuple(row.columns), *row[3:]))
     for row in rows(connection, queries.LEAVES, (oids,)):
-        leaf = Leaf(row.name, IDENTITIES[row.identity], tuple(row.columns or ()), row.toasted, row.logged)
+        leaf = Leaf(row.name, IDENTITIES[row.identity], tuple(row.columns or ()), row.toasted, row.logged, row.foreign)
         parts.leaves.setdefault(row.oid, []).append(leaf)
     return {row.name: _table(row, parts, keys.get(row.name)) for row in found}
 

@@ -120,7 +120,7 @@ SELECT r.oid::bigint AS oid, n.nspname || '.' || c.relname AS name, c.relreplide
         FROM pg_index i CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY AS k (number, place)
         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
         WHERE i.indrelid = c.oid AND i.indisreplident AND k.place <= i.indnkeyatts) AS columns,
-       c.reltoastrelid <> 0 AS toasted, c.relkind = 'r' AND c.relpersistence <> 'u' AS logged
+       c.reltoastrelid <> 0 AS toasted, c.relpersistence <> 'u' AS logged, c.relkind = 'f' AS "foreign"
 FROM pg_class r CROSS JOIN pg_partition_tree(r.oid) t JOIN pg_class c ON c.oid = t.relid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE r.oid = ANY (%s) AND r.relkind = 'p' AND t.isleaf

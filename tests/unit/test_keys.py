@@ -217,6 +217,10 @@ def test_what_is_no_table_or_not_in_the_wal_is_refused() -> None:
     assert "public.orders is a view, which cannot be captured." in [finding.what for finding in view]
     dark = only(shop(), seen(replace(ORDERS, logged=False)))
     assert dark.sql == 'ALTER TABLE "public"."orders" SET LOGGED;'
+    away = replace(
+        parts("FULL", "FULL"), leaves=(Leaf("public.orders_0", "FULL"), Leaf("public.far", "FULL", foreign=True))
+    )
+    assert judge(shop(), seen(away))[0].sql == 'ALTER TABLE "public"."orders" DETACH PARTITION "public"."far";'
     leaf = only(shop(sinks=LAKE), seen(replace(ORDERS, root="public.all_orders")))
     assert leaf.what == "public.orders is a partition of public.all_orders."
 

@@ -85,7 +85,8 @@ def _field(
                 hint=_near(field, columns),
             )
         elif strict:
-            yield error(f"{place} is no column of {table.name}.", _why(table, field.name), hint=_near(field, columns))
+            hint = _mend(table, field.name) or _near(field, columns)
+            yield error(f"{place} is no column of {table.name}.", _why(table, field.name), hint=hint)
         return
     wrong = types.misfit(column, field)
     if wrong:
@@ -107,6 +108,15 @@ def _why(table: Table, name: str) -> str:
     if column is None:
         return ""
     return "It is a generated column, which is not sent." if column.generated else "The connector leaves it out."
+
+
+def _mend(table: Table, name: str) -> str:
+    column = table.by_name.get(name)
+    if column is None:
+        return ""
+    if column.generated:
+        return "Take it out of the contract; a conform function may compute it."
+    return f"column.exclude.list or column.include.list hides {table.name}.{name}: mend it, or the contract."
 
 
 def _near(field: Field, columns: Mapping[str, Column]) -> str:

@@ -53,9 +53,16 @@ def _logged(table: Table) -> Iterator[Finding]:
     dark = [table.name] if not table.logged else [leaf.name for leaf in table.leaves if not leaf.logged]
     if dark:
         yield error(
-            f"{', '.join(dark)} cannot be captured: unlogged tables and foreign ones are not in the WAL.",
+            f"{', '.join(dark)} cannot be captured: unlogged tables are not in the WAL.",
             "Postgres refuses them in a publication.",
             sql=" ".join(f"ALTER TABLE {quote(name)} SET LOGGED;" for name in dark),
+        )
+    foreign = [leaf.name for leaf in table.leaves if leaf.foreign]
+    if foreign:
+        yield error(
+            f"{table.name} has foreign tables as partitions: {', '.join(foreign)}.",
+            "Their rows are not in the WAL of this database, and Postgres refuses the table in a publication.",
+            sql=" ".join(f"ALTER TABLE {quote(table.name)} DETACH PARTITION {quote(name)};" for name in foreign),
         )
 
 

@@ -97,6 +97,8 @@ def test_probes_and_metrics_tell_where_the_worker_is(pipeline: Conformed) -> Non
             "worker": "memory",
             "ready": True,
             "doing": "running",
+            "held": {},
+            "notes": {},
         }
         metrics = probe(loaded, "memory", "/metrics")[1]
         assert f'tailrace_records_total{{topic="{pipeline.topic}",worker="memory"}} 50.0' in metrics

@@ -14,10 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from opensearchpy import OpenSearch
 
-from tailrace import aws, project, topics
+from tailrace import aws, project
 from tailrace.control.verify import verify
-from tailrace.evolution import added
-from tailrace.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,7 +106,7 @@ MAPPING = {
             "id": {"type": "long"}, "name": {"type": "text"}, "price": {"type": "scaled_float", "scaling_factor": 100},
             "exact": {"type": "keyword"}, "at": {"type": "date"}, "flag": {"type": "boolean"},
             "meta": {"type": "flat_object"}, "ratio": {"type": "double"}, "blob": {"type": "binary"},
-            "shout": {"type": "keyword"}, "late": {"type": "long"}, "tailrace_deleted": {"type": "boolean"},
+            "shout": {"type": "keyword"}, "tailrace_deleted": {"type": "boolean"},
         },
     },
 }  # fmt: skip
@@ -395,45 +393,3 @@ def test_values_are_shown_only_when_they_are_asked_for(stores: Stores) -> None:
     [entry] = [entry for check in shown.checks for entry in check.differences]
     assert entry.actual == {"name": "S:a#c"}
     assert entry.expected == {"name": "S:a#b"}
-
-
-class Evolving:
-    """The table and the registered contract of a project, growing together."""
-
-    def __init__(self, stores: Stores) -> None:
-        self.stores = stores
-        self.registered = stores.project.contract("thing")
-
-    def gain(self, name: str) -> None:
-        field = {"name": name, "type": ["null", "long"], "default": None}
-        self.registered = added(self.registered, [field])
-        with closing(Registry(self.stores.project.endpoints.registry)) as registry:
-            registry.register(topics.conformed(self.stores.name, "thing"), self.registered.schema)
-
-    def alter(self, sql: str) -> None:
-        url = self.stores.project.endpoints.database(self.stores.name)
-        with closing(psycopg2.connect(url)) as connection:
-            connection.autocommit = True
-            connection.cursor().execute(f"ALTER TABLE things {sql}")
-
-
-def test_what_is_older_than_a_field_counts_as_its_null_and_never_as_the_value_of_a_new_column(stores: Stores) -> None:
-    """The last test of this module: what is registered stays."""
-    evolving = Evolving(stores)
-    evolving.alter("ADD COLUMN extra bigint")
-    evolving.gain("extra")
-    assert stores.verify().ok
-
-    evolving.alter("ADD COLUMN late bigint DEFAULT 5")  # no event tells of the rows that were there
-    evolving.gain("late")
-    different = found(stores.verify())
-    stores.put_document("1", {**DOCUMENTS["1"], "late": 5})
-    still = found(stores.verify())
-
-    keys = {"DynamoDB": ("THING#a%23b / ID#1", "THING#zwei / ID#2"), "Search": ("1", "2"), "Lake": ("(1,)", "(2,)")}
-    assert different == {(store, "different", key, ("late",)) for store, both in keys.items() for key in both}
-    assert still == different - {("Search", "different", "1", ("late",))}
-
-    stores.put_document("1", DOCUMENTS["1"])
-    evolving.alter("DROP COLUMN late, DROP COLUMN extra")
-    assert stores.verify().ok

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tailrace import epoch, topics, version
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tailrace.deadline import Deadline
     from tailrace.kafka import Offsets, Place
 
+AT_ONCE = 100_000  # rows that vanished, before they are deleted
 NEVER = version.pack(version.MAX_EPOCH, version.MAX_OFFSET)
 
 
@@ -65,26 +66,23 @@ def delete_version(found: Seen, marker: int) -> int:
     return marker if version.unpack(found.version)[0] == epoch_ else last_before(epoch_)
 
 
-@dataclass
-class _Partition:
+@dataclass(frozen=True)
+class _Found:
     """One conformed partition: up to where it was read, and what the source did not have."""
 
+    records: Records
+    place: Place
     read_to: int
     gone: Mapping[bytes, Seen]
 
-
-@dataclass
-class _Record:
-    """One record on its way through the sweep."""
-
-    records: Records
-    keys: int = 0
-    kept: int = 0
-    partitions: dict[Place, _Partition] = field(default_factory=dict)
+    @property
+    def raw(self) -> Place:
+        """The raw partition that it comes from."""
+        return self.records.raw, self.place[1]
 
 
 class Sweep:
-    """One sweep of some tables."""
+    """One sweep of some tables; it holds the keys of one partition, and what vanished from few, at a time."""
 
     def __init__(
         self, services: Services, tables: Sequence[str], deadline: Deadline, say: Callable[[str], None]
@@ -106,25 +104,33 @@ class Sweep:
         self._barrier.source()
         self._barrier.processors()
         records = dict.fromkeys(self._services.project.record_of(table) for table in self._tables)
-        found = [self._look(Records(self._services, record), since) for record in records]
         with closing(Outbox(self._services.admin.bootstrap, f"{self._services.project.name}-sweep")) as outbox:
-            marks = self._mark(outbox, [(each.records.raw, place[1]) for each in found for place in each.partitions])
-            if marks:
-                self._barrier.processors()
-            return tuple(self._delete(outbox, each, marks) for each in found)
+            return tuple(self._sweep(outbox, Records(self._services, record), since) for record in records)
 
-    def _look(self, records: Records, since: Offsets) -> _Record:
-        """Find what the source does not have, partition by partition."""
-        made = _Record(records)
+    def _sweep(self, outbox: Outbox, records: Records, since: Offsets) -> Swept:
+        """Sweep one topic, partition by partition; a marker and a wait serve as many as fit."""
+        keys = deleted = kept = 0
+        waiting: list[_Found] = []
         for place, (start, end) in records.spans().items():
             suspects, count = candidates(records.seen(place, start, end), self._bound(records.raw, place[1], since))
             gone = absent(suspects, records.ask(suspects))
-            made.keys += count
-            made.kept += len(suspects) - len(gone)
-            if gone:
-                made.partitions[place] = _Partition(end, gone)
             self._say(f"{records.record}/{place[1]}: {count:,} keys, {len(gone):,} not in the source")
-        return made
+            keys, kept = keys + count, kept + len(suspects) - len(gone)
+            waiting.append(_Found(records, place, end, gone))
+            if sum(len(found.gone) for found in waiting) > AT_ONCE:
+                deleted += self._settle(outbox, waiting)
+                waiting.clear()
+        return Swept(records.record, keys, deleted + self._settle(outbox, waiting), kept)
+
+    def _settle(self, outbox: Outbox, waiting: Sequence[_Found]) -> int:
+        """Mark, wait, look again, delete; return how many were deleted."""
+        found = [each for each in waiting if each.gone]
+        if not found:
+            return 0
+        marks = self._mark(outbox, [each.raw for each in found])
+        self._barrier.processors()
+        ends = self._services.admin.ends({each.place[0] for each in found})
+        return sum(self._delete(outbox, each, marks[each.raw], ends[each.place]) for each in found)
 
     def _bound(self, raw: str, partition: int, since: Offsets) -> int:
         """Return the version from which on a row was there during the snapshot."""
@@ -152,17 +158,12 @@ class Sweep:
                 return message.offset() or 0
         raise Unreachable(f"The marker in {place[0]}/{place[1]} cannot be found.", hint="Run the same command again.")
 
-    def _delete(self, outbox: Outbox, found: _Record, marks: Offsets) -> Swept:
+    def _delete(self, outbox: Outbox, found: _Found, mark: int, end: int) -> int:
         """Delete what is still as it was when the source did not have it."""
-        records, deleted = found.records, 0
-        ends = self._services.admin.ends([records.topic])
-        for place, partition in found.partitions.items():
-            gone = unchanged(partition.gone, records.seen(place, partition.read_to, ends[place]))
-            raw = records.raw, place[1]
-            marker = self._version(*raw, marks[raw])
-            offsets: dict[int, set[int]] = {}
-            for each in gone.values():
-                offsets.setdefault(delete_version(each, marker), set()).add(each.offset)
-            for number, some in offsets.items():
-                deleted += records.delete(outbox, place, some, number, "sweep")
-        return Swept(records.record, found.keys, deleted, found.kept)
+        marker, by_version = self._version(*found.raw, mark), dict[int, set[int]]()
+        for each in unchanged(found.gone, found.records.seen(found.place, found.read_to, end)).values():
+            by_version.setdefault(delete_version(each, marker), set()).add(each.offset)
+        return sum(
+            found.records.delete(outbox, found.place, offsets, number, "sweep")
+            for number, offsets in by_version.items()
+        )

@@ -148,6 +148,13 @@ def test_a_sink_key_outside_the_primary_key_needs_full_identity() -> None:
     assert found[0].sql == 'ALTER TABLE "public"."orders" REPLICA IDENTITY FULL;'
 
 
+def test_an_item_that_several_rows_may_share_is_an_error() -> None:
+    shared = DynamoDBTable("t", record="orders", pk="BUYER#{buyer_id}", sk="-")
+    found = only(shop(sinks={"stores": (shared,)}), seen())
+    assert (found.severity, found.hint) == ("error", "Add {id} to pk or sk.")
+    assert "id of the primary key is not in the item's key" in found.what
+
+
 @pytest.mark.parametrize(
     ("target", "what"),
     [

@@ -125,6 +125,14 @@ def _identity(
             f"Deletes of {table.name} would not say which item to delete, and a move would leave the old item behind.",
             sql=keys.full(table),
         )
+    missing = [name for name in contract.key if name not in target.key_fields]
+    if missing and set(target.key_fields) <= set(contract.by_name):
+        yield error(
+            f"{place}: {', '.join(missing)} of the primary key is not in the item's key.",
+            "Several rows may share an item, and nothing orders the changes of one against those of another:"
+            " what deletes one may take away the other.",
+            hint=f"Add {' and '.join('{' + name + '}' for name in missing)} to pk or sk.",
+        )
 
 
 def _collisions(project: Project) -> Iterator[Finding]:

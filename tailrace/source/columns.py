@@ -2,8 +2,9 @@
 
 The connector names each column's Postgres type (``column.propagate.source.type``). Where it names one that is not
 known here, a domain's for instance, the type is taken from what the value looks like; text says too little for that,
-so such a column has the type "", of which nothing is claimed. What a column becomes in a contract is decided here for
-`tailrace schema derive` and for the processor alike.
+so such a column has the type "", of which nothing is claimed. What the value looks like is also believed where the two
+contradict each other: the connector asks the catalogue for the name, and the table may have changed again by then. What
+a column becomes in a contract is decided here for `tailrace schema derive` and for the processor alike.
 """
 
 from __future__ import annotations
@@ -42,6 +43,15 @@ _BY_TYPE = {
     "boolean": "bool", "int16": "int2", "int32": "int4", "int64": "int8", "float": "float4", "double": "float8",
     "bytes": "bytea",
 }  # fmt: skip
+# What may stand behind a value that looks like a type; text is of many types, but never of these.
+_ALIKE = {
+    "bool": {"bit"}, "int8": {"oid"}, "float8": {"numeric", "money"}, "jsonb": {"json", "hstore"},
+}  # fmt: skip
+_NO_TEXT = {
+    "bool", "int2", "int4", "int8", "oid", "float4", "float8", "bytea", "date", "time", "timestamp", "timestamptz",
+    "uuid", "bit",
+}  # fmt: skip
+_UNBOUNDED = {0, 131089}
 
 
 def of_connect(schema: Mapping[str, Any]) -> Column:
@@ -54,7 +64,7 @@ def of_connect(schema: Mapping[str, Any]) -> Column:
         item = _type(said.removeprefix("_"), items)
         modifier, sort = _modifier(item, parameters), "e" if items.get("name") == ENUM else "b"
         return Column(schema["field"], f"_{item}", f"{item}[]", modifier, optional, item=item or "unknown", sort=sort)
-    found = _type(said, schema)
+    found = _true(_type(said, schema), schema)
     modifier = _modifier(found, parameters)
     shown = found or said or schema["type"]
     if found == "numeric" and modifier >= 0:
@@ -94,6 +104,19 @@ def wider(known: Field, column: Column) -> str:
         return ""
     kinds = [wide for narrow, wide in evolution.WIDER if narrow == known.kind and wide in types.kinds(column)]
     return kinds[0] if kinds else ""
+
+
+def _true(found: str, schema: Mapping[str, Any]) -> str:
+    """Return the type of a column that is said to be of the type ``found``: another one where its values are not."""
+    if found not in types.FITS:
+        return found
+    looks = _type("", schema)
+    if looks:
+        return found if found == looks or found in _ALIKE.get(looks, ()) else looks
+    length = int((schema.get("parameters") or {}).get(SOURCE_LENGTH) or 0)
+    endless = found == "numeric" and length > MOST_DIGITS and length not in _UNBOUNDED
+    text = schema["type"] == "string" and not schema.get("name")
+    return "text" if text and (found in _NO_TEXT or endless) else found
 
 
 def _type(said: str, schema: Mapping[str, Any]) -> str:

@@ -133,6 +133,17 @@ def test_of_a_type_that_is_not_known_nothing_is_claimed() -> None:
     assert verdict(seen("bigserial", "int64"), derived("int8").by_name["x"])[0] == "fits"
 
 
+def test_where_the_name_of_a_type_contradicts_its_values_the_values_are_believed() -> None:
+    late = [(seen("int4", "string", bounds=(2**31 - 1, 0)), "text"), (seen("text", "int32"), "int4"),
+            (seen("int4", "int64"), "int8"), (seen("numeric", "string", bounds=(2**31 - 1, 0)), "text"),
+            (seen("text", "int32", "io.debezium.time.Date"), "date"), (seen("int8", "double"), "float8")]  # fmt: skip
+    assert [columns.of_connect(schema).type for schema, _ in late] == [kind for _, kind in late]
+    assert verdict(late[0][0], derived("int4").by_name["x"])[0] == "never"
+    known = ["bool", "oid", "money", "json", "hstore", "xml", "inet", "citext", "timetz", "interval", "numeric"]
+    told = [columns.of_connect(BUILT_IN[name][0]).type for name in known if name in BUILT_IN]
+    assert told == [name for name in known if name in BUILT_IN]
+
+
 def test_a_column_that_may_be_null_where_the_contract_forbids_it_is_a_doubt() -> None:
     strict = contract_of({"name": "x", "type": "int"})
     assert verdict(seen("int4", "int32"), strict.by_name["x"]) == (

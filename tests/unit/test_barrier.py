@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tailrace.control.barrier import lacking, needs, position, to_go
+from tailrace.control.barrier import in_the_way, lacking, needs, position, to_go
+from tailrace.control.local import Held, LocalWorker
 
 
 def test_a_partition_that_holds_nothing_asks_for_nothing() -> None:
@@ -33,3 +34,12 @@ def test_an_offset_covers_the_further_of_its_two_positions() -> None:
 
 def test_the_offset_of_a_running_snapshot_covers_nothing() -> None:
     assert position({"lsn": 10, "lsn_proc": 10, "snapshot": "INITIAL"}) == -1
+
+
+def test_a_held_table_is_in_the_way_only_of_a_partition_of_its_own_that_was_not_passed() -> None:
+    held = Held("public.orders", "problem", "hint", "why", (1,))
+    worker = LocalWorker("conform", 7, ready=True, doing="", supervised=False, held={"raw": held})
+
+    assert in_the_way(worker, {("raw", 1): 5}) is held
+    assert in_the_way(worker, {("raw", 0): 5, ("other", 1): 5}) is None
+    assert in_the_way(None, {("raw", 1): 5}) is None

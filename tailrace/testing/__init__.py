@@ -11,8 +11,9 @@ It needs no server and no test framework; the contract suite is a plain class th
 from tailrace.testing.faults import FailAfter, FailBefore, Faults, Hold
 from tailrace.testing.memory import MemorySink
 from tailrace.testing.parcels import PARCEL, Tape, parcel
-from tailrace.testing.promises import SinkContract, Store
+from tailrace.testing.promises import SinkContract
 from tailrace.testing.proxy import Proxy
+from tailrace.testing.stores import Store
 
 __all__ = [
     "PARCEL",

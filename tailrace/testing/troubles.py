@@ -84,9 +84,9 @@ class Troubles:
     def test_a_zombie_that_goes_on_writing_what_it_has_buffered_changes_nothing(self, store: Store) -> None:
         tape = Tape()
         first = [tape.put(parcel(number)) for number in range(1, 4)]
-        second = [tape.put(parcel(1, amount=Decimal(2)), before=parcel(1)), tape.put(parcel(5))]
-        newest = parcel(1, amount=Decimal(3))
-        later = [tape.delete(parcel(5)), tape.put(newest, before=second[0].value), tape.delete(parcel(2))]
+        newer, newest = parcel(1, amount=Decimal(2)), parcel(1, amount=Decimal(3))
+        second = [tape.put(newer, before=parcel(1)), tape.put(parcel(5))]
+        later = [tape.delete(parcel(5)), tape.put(newest, before=newer), tape.delete(parcel(2))]
         zombie = opened(store, offset=0)
         zombie.write(first, timeout=TIMEOUT)
 

@@ -23,8 +23,10 @@ from tailrace.errors import Retryable, Unreachable
 from tailrace.kafka import KafkaAdmin, Outbox
 from tailrace.registry import Registry
 from tailrace.sink import writer
+from tailrace.sink.breaker import Breaker
 from tailrace.sink.crew import Crew
-from tailrace.sink.delivery import Delivery, Parking
+from tailrace.sink.delivery import Delivery, Parking, Refusals
+from tailrace.sink.holding import Holding
 from tailrace.sink.lane import pause, smallest
 from tailrace.sink.loop import Loop
 from tailrace.sink.report import Report
@@ -88,10 +90,11 @@ class Worker:
         settings = self.project.settings.worker(self.name)
         outbox = Outbox(self.project.endpoints.kafka, f"{self.project.name}.{self.name}", **LARGE)
         parking = Parking(outbox, topics.dead_letters(self.project.name, self.name))
-        way = Way(self, parking.park, settings.write_timeout_seconds)
+        refusals = self._refusals()
+        way = Way(self, parking.park, settings.write_timeout_seconds, refusals)
         consumer = Consumer(consumer_config(self.project, self.name))
         wanting = any(writer.wants_assignments(sink) for sink in self.stores.sinks)
-        Loop(
+        loop = Loop(
             consumer,
             batching=self._batching(),
             deliver=way.deliver,
@@ -100,7 +103,9 @@ class Worker:
             report=Report(self.health),
             stop=self.stop,
             buffer_rows=settings.buffer_rows,
-        ).run()
+        )
+        with closing(refusals):
+            loop.run()
 
     def _batching(self) -> dict[str, writer.Batching]:
         """Return the batching of each topic: what the sinks like, unless tailrace.toml says otherwise."""
@@ -111,6 +116,13 @@ class Worker:
             linger = liked.linger_seconds if settings.linger_seconds is None else settings.linger_seconds
             found[topic] = writer.Batching(settings.batch_rows or liked.rows, liked.bytes, linger)
         return found
+
+    def _refusals(self) -> Refusals:
+        """Return what becomes of what is refused, as tailrace.toml says."""
+        settings = self.project.settings.worker(self.name)
+        letters = topics.dead_letters(self.project.name, self.name)
+        holding = Holding(self.project.endpoints.kafka, letters) if settings.on_reject == "hold" else None
+        return Refusals(breaker=Breaker() if settings.breaker else None, holding=holding)
 
     def _begin(self, consumer: Any, place: Place) -> None:
         """Tell the sinks where a partition begins."""
@@ -156,8 +168,10 @@ class Worker:
 class Way:
     """What becomes of the batches of a worker, under the contracts in force; ``evolve`` follows a newer one."""
 
-    def __init__(self, worker: Worker, park: Callable[[Sequence[DeadLetter]], None], timeout: float) -> None:
-        self._worker, self._park, self._timeout = worker, park, timeout
+    def __init__(
+        self, worker: Worker, park: Callable[[Sequence[DeadLetter]], None], timeout: float, refusals: Refusals
+    ) -> None:
+        self._worker, self._park, self._timeout, self._refusals = worker, park, timeout, refusals
         self._delivery = self._made()
 
     def deliver(self, messages: Sequence[Message]) -> Delivered:
@@ -178,7 +192,8 @@ class Way:
     def _made(self) -> Delivery:
         worker, stores = self._worker, self._worker.stores
         decoder = stores.decoder(worker.registry.writer)
-        return Delivery(worker.name, decoder, stores.by_topic, self._park, self._timeout)
+        refusals = self._refusals.of(worker.project.sink(worker.name), stores.sinks)
+        return Delivery(worker.name, decoder, stores.by_topic, self._park, self._timeout, refusals)
 
 
 LARGE = {"message.max.bytes": 10_000_000}  # a parked record is larger than the record; the broker has the last word

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from string import Formatter
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +64,8 @@ class DynamoDBTable:
     """One record as items of one DynamoDB table; several records may share a table (single-table design).
 
     ``pk`` and ``sk`` are key templates over the record's fields; ``ttl`` names a timestamp field after which
-    DynamoDB may remove the item.
+    DynamoDB may remove the item. ``write`` is how: "transact", a hundred puts in a call at twice the write units, or
+    "put", each alone at half the cost and a fraction of the speed. Both are guarded alike.
     """
 
     table: str
@@ -73,6 +74,7 @@ class DynamoDBTable:
     sk: str
     indexes: tuple[Index, ...] = ()
     ttl: str | None = None
+    write: Literal["transact", "put"] = "transact"
 
     @property
     def key_fields(self) -> tuple[str, ...]:

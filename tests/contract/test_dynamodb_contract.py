@@ -30,11 +30,16 @@ class DynamoDBStore:
 
     unwritable: Mapping[str, Any] = {"note": "x" * 410_000}
 
-    def __init__(self, endpoints: Endpoints) -> None:
+    def __init__(self, endpoints: Endpoints, write: Any = "transact") -> None:
         active = Index("by_owner", pk="{owner}", sk="{id}", when="active")
         self.endpoints = endpoints
         self.target = DynamoDBTable(
-            f"parcels-{uuid4().hex[:8]}", "parcel", pk="OWNER#{owner}", sk="PARCEL#{id}", indexes=(active,)
+            f"parcels-{uuid4().hex[:8]}",
+            "parcel",
+            pk="OWNER#{owner}",
+            sk="PARCEL#{id}",
+            indexes=(active,),
+            write=write,
         )
         self.client = aws.client("dynamodb", endpoints.dynamodb)
         create_table(self.client, self.target.table)
@@ -71,9 +76,9 @@ def typed(item: Mapping[str, Any]) -> dict[str, Any]:
     return record
 
 
-@pytest.fixture
-def table(stack: RunningStack) -> Iterator[DynamoDBStore]:
-    made = DynamoDBStore(stack.endpoints)
+@pytest.fixture(params=["transact", "put"])
+def table(stack: RunningStack, request: pytest.FixtureRequest) -> Iterator[DynamoDBStore]:
+    made = DynamoDBStore(stack.endpoints, request.param)
     yield made
     made.client.delete_table(TableName=made.target.table)
     made.client.close()

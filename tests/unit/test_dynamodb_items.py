@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tailrace.errors import Rejected
-from tailrace.sink.dynamodb import CALL_BYTES, chunks, newest, verdict_of
+from tailrace.sink.dynamodb import CALL_BYTES, chunks, newest
+from tailrace.sink.dynamodb_answers import CODES
 from tailrace.sink.dynamodb_items import Put, Renderer, Unfit, document, item_size, key_part, number, seconds
 from tailrace.targets import DynamoDBTable
 from tailrace.testing import PARCEL, Tape, parcel
@@ -119,16 +120,10 @@ def test_calls_hold_at_most_a_hundred_puts_and_four_megabytes() -> None:
     [
         ("None", "INNOCENT"),
         ("ConditionalCheckFailed", "STALE"),
-        ("TransactionConflict", "BUSY"),
-        ("ThrottlingError", "BUSY"),
+        ("TransactionConflict", "CONFLICT"),
+        ("ThrottlingError", "THROTTLED"),
         ("ValidationError", "INVALID"),
     ],
 )
 def test_every_reason_of_a_cancelled_call_has_one_verdict(code: str, name: str) -> None:
-    verdict = verdict_of(code)
-    assert verdict is not None
-    assert verdict.name == name
-
-
-def test_a_reason_that_nobody_knows_has_no_verdict() -> None:
-    assert verdict_of("SomethingNew") is None
+    assert CODES[code].name == name

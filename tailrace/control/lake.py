@@ -1,15 +1,16 @@
 """Reading the lake: Parquet objects through pyarrow's S3 file system, queried with DuckDB. It writes nothing.
 
 Two views: ``history``, every change once, and ``current``, the newest version of every key, deleted ones gone. The
-worker may remove an object that it has written anew while a query runs; the query is then asked again. It shares no
-code with ``tailrace.sink``, so that ``verify`` may trust it.
+objects are those that the commit log names; in a folder without a log they are all that there are, and changes are
+told apart by (_partition, _offset, _version). An object may be removed while a query runs, after its rows were
+compacted into another; the query is then asked again. It shares no code with ``tailrace.sink``.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import duckdb
@@ -18,12 +19,14 @@ import pyarrow.dataset as ds
 from pyarrow.fs import FileSelector, FileType, S3FileSystem
 
 from tailrace import aws
+from tailrace.control import lake_log
 from tailrace.errors import Refused, Unreachable, UsageError
 from tailrace.targets import LAKE_COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+T = TypeVar("T")
 ATTEMPTS = 3
 DUCKDB_DIGITS = 38
 
@@ -63,22 +66,34 @@ def filesystem(s3: str) -> S3FileSystem:
     )
 
 
-class LakeReader:
-    """The tables ``history`` and ``current`` of one folder, as DuckDB sees them."""
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a folder holds: object names as pyarrow takes them; ``logged`` says that no change is in two of them."""
 
-    def __init__(self, folder: LakeFolder) -> None:
-        self._folder = folder
+    names: tuple[str, ...]
+    logged: bool
+
+
+class LakeReader:
+    """The tables ``history`` and ``current`` of one folder, as DuckDB sees them; ``log`` False does without the log."""
+
+    def __init__(self, folder: LakeFolder, *, log: bool = True) -> None:
+        self._folder, self._log = folder, log
         self._files = filesystem(folder.s3)
 
     def query(self, sql: str) -> pa.Table:
         """Return the answer to a query over ``history`` and ``current``."""
+        return self.ask(sql, lambda answer: answer.to_arrow_table())
+
+    def ask(self, sql: str, take: Callable[[duckdb.DuckDBPyRelation], T]) -> T:
+        """Return what ``take`` makes of the answer to a query; it is called again when objects went away meanwhile."""
         for _ in range(ATTEMPTS):
-            names = self._names()
-            with _connection(self._open(names), self._folder.key) as connection:
+            contents = self.contents()
+            with _connection(self._open(contents.names), self._folder.key, logged=contents.logged) as connection:
                 try:
-                    return connection.sql(sql).to_arrow_table()
+                    return take(connection.sql(sql))
                 except (duckdb.IOException, duckdb.InvalidInputException, FileNotFoundError):
-                    if self._names() == names:
+                    if self.contents() == contents:
                         raise
                 except (duckdb.BinderException, duckdb.ParserException, duckdb.CatalogException) as error:
                     raise UsageError(
@@ -92,20 +107,37 @@ class LakeReader:
         """Return the answer to a query as Python values."""
         return list(self.query(sql).to_pylist())
 
-    def _names(self) -> list[str]:
+    def contents(self) -> Contents:
+        """Return the objects that are the table now."""
         try:
+            known = lake_log.follow(self._read) if self._log else lake_log.Snapshot(0, {})
+            if known.sequence:
+                return Contents(tuple(sorted(f"{self._folder.path}/{key}" for key in known.objects)), logged=True)
             found = self._files.get_file_info(FileSelector(self._folder.path, recursive=True))
         except FileNotFoundError as error:
-            raise Refused(
-                f"The lake has no table {self._folder.path}.",
-                hint="Has its worker written anything yet? `tailrace status` says so.",
-            ) from error
+            raise self._empty() from error
         except OSError as error:
             raise Unreachable("S3 does not answer.", detail=f"{self._folder.s3}: {type(error).__name__}") from error
-        return sorted(info.path for info in found if info.type == FileType.File and info.path.endswith(".parquet"))
+        paths = (info.path for info in found if info.type == FileType.File and info.path.endswith(".parquet"))
+        return Contents(tuple(sorted(paths)), logged=False)
+
+    def _read(self, name: str) -> bytes | None:
+        try:
+            with self._files.open_input_stream(f"{self._folder.path}/{name}") as stream:
+                return bytes(stream.read())
+        except FileNotFoundError:
+            return None
+
+    def _empty(self) -> Refused:
+        return Refused(
+            f"The lake has no table {self._folder.path}.",
+            hint="Has its worker written anything yet? `tailrace status` says so.",
+        )
 
     def _open(self, names: Sequence[str]) -> ds.Dataset:
         """Return the objects as one dataset, with every column that any of them has, as wide as the widest."""
+        if not names:
+            raise self._empty()
         opened = ds.dataset(list(names), format="parquet", filesystem=self._files)
         found = [part.physical_schema for part in opened.get_fragments()]
         widest = pa.unify_schemas(found, promote_options="permissive")
@@ -113,13 +145,13 @@ class LakeReader:
 
 
 @contextmanager
-def _connection(objects: ds.Dataset, key: Sequence[str]) -> Iterator[duckdb.DuckDBPyConnection]:
+def _connection(objects: ds.Dataset, key: Sequence[str], *, logged: bool) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a DuckDB connection with the two views over a dataset."""
     connection = duckdb.connect()
     try:
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("objects", _fit(objects))
-        connection.execute(f"CREATE TEMP VIEW history AS {history_sql('objects')}")
+        connection.execute(f"CREATE TEMP VIEW history AS {history_sql('objects', logged=logged)}")
         connection.execute(f"CREATE TEMP VIEW current AS {current_sql('objects', key)}")
         yield connection
     finally:
@@ -137,8 +169,10 @@ def _fit(objects: ds.Dataset) -> Any:
     return objects.to_table(columns=columns)
 
 
-def history_sql(source: str) -> str:
-    """Return the query for every change once, also while an object is being rewritten."""
+def history_sql(source: str, *, logged: bool = False) -> str:
+    """Return the query for every change once, also without the log while an object is being compacted."""
+    if logged:
+        return f"SELECT * FROM {source}"
     return f"SELECT * FROM {source} QUALIFY row_number() OVER (PARTITION BY _partition, _offset, _version) = 1"
 
 

@@ -200,7 +200,7 @@ def _lake(project: Project, places: Stores, customer: int, opened: ExitStack) ->
     def ask() -> int:
         nonlocal newest
         for page in client.get_paginator("list_objects_v2").paginate(
-            Bucket=places.bucket, Prefix=f"{places.customers}/"
+            Bucket=places.bucket, Prefix=f"{places.customers}/dt="
         ):
             for name in [entry["Key"] for entry in page.get("Contents", ()) if entry["Key"] not in read]:
                 body = client.get_object(Bucket=places.bucket, Key=name)["Body"].read()

@@ -1,213 +1,148 @@
-"""The lake's writer: one batch of one partition becomes one Parquet object per source commit date.
+"""The lake's writer: one batch of one partition becomes Parquet objects, and then one part of an entry in the log.
 
-Every object is written with a condition: it must not exist yet, or be the very leftover that was seen. So an old
-worker that wakes up after its partition moved can neither overwrite nor remove what its successor wrote. Objects are
-complete when they are visible, because S3 shows no half of a put. Names and leftovers are decided in
-``tailrace.sink.lakeobjects``, bytes are made in ``tailrace.sink.parquet``; this module does the I/O.
+The log decides what belongs to the table. Changes that it has already are left out, however often Kafka delivers them;
+objects that were put and never logged, because a worker died in between, are taken in when the partition is assigned
+anew. So an old worker that wakes up after its partition moved can add nothing: its part no longer fits. Names and cuts
+are decided in ``lakeobjects``, bytes are made in ``parquet``, the log is ``lake_commits``; here they meet.
 """
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import structlog
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
-from tailrace import aws
 from tailrace.deadline import Deadline
-from tailrace.errors import Fatal, Retryable
+from tailrace.errors import Retryable
 from tailrace.sink import lakeobjects, parquet
+from tailrace.sink.lake_bucket import Bucket
+from tailrace.sink.lake_commits import Commits
+from tailrace.sink.lake_log import Part
+from tailrace.sink.lake_orphans import Orphans, put
 from tailrace.sink.writer import Batching
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from tailrace.change import Change, Rejection
     from tailrace.contract import Contract
     from tailrace.endpoints import Endpoints
     from tailrace.settings import LakeSettings
-    from tailrace.sink.lakeobjects import LakeObject, Lane, Leftover
+    from tailrace.sink import lake_commits
+    from tailrace.sink.lake_log import Stored
+    from tailrace.sink.lakeobjects import LakeObject
     from tailrace.targets import LakeTable
 
 MAX_BYTES = 128 * 1024 * 1024  # of Kafka messages in one batch; Parquet makes about a fifth of it
-# Answers that say: the object of this name is not, or no longer, what was seen.
-CONFLICTS = {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED}
-PASSING = {"SlowDown", "RequestTimeout", "RequestTimeTooSkewed", "ThrottlingException", "TooManyRequestsException"}
+ATTEMPTS = 3  # looks at the table in one write, when others write the same partition
+PUTS = 8  # objects of one batch that are made and put at the same time
 
-log = structlog.get_logger()
+
+@dataclass
+class _Fresh:
+    """What of a batch the log does not have: ``seen`` objects were read, ``lost`` ones are no longer in the bucket."""
+
+    changes: Sequence[Change]
+    rows: pa.Table
+    seen: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
 
 
 class LakeWriter:
     """A Sink over one table of the lake; ``write`` may be called for several partitions at once."""
 
-    def __init__(self, target: LakeTable, contract: Contract, endpoints: Endpoints, settings: LakeSettings) -> None:
+    def __init__(
+        self,
+        target: LakeTable,
+        contract: Contract,
+        endpoints: Endpoints,
+        settings: LakeSettings,
+        bucket: lake_commits.Bucket | None = None,
+    ) -> None:
         self.records: Sequence[str] = (target.record,)
         self.batching = Batching(rows=settings.flush_rows, bytes=MAX_BYTES, linger_seconds=settings.flush_seconds)
-        self._target, self._contract, self._bucket = target, contract, settings.bucket
-        self._s3 = aws.client("s3", endpoints.s3, s3={"addressing_style": "path"})
-        self._lanes: dict[tuple[str, int], Lane] = {}
+        self._contract, self._folder = contract, lakeobjects.prefix(target)
+        self._bucket = bucket or Bucket(endpoints.s3, settings.bucket)
+        self._commits = Commits(self._bucket, self._folder, f"{socket.gethostname()}/{os.getpid()}")
+        self._orphans = Orphans(self._bucket, self._folder, self._commits)
+        self._begun: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(PUTS, thread_name_prefix="lake")
 
     def connect(self) -> None:
         """Look for the bucket."""
-        self._call("head_bucket")
+        self._bucket.look()
 
-    def assigned(self, topic: str, partition: int, offset: int) -> None:
-        """Begin a lane; what is there is listed at its first write."""
+    def assigned(self, topic: str, partition: int, offset: int) -> None:  # noqa: ARG002 - the log knows where it stands
+        """Begin a partition; what is there is looked at before its first write."""
         with self._lock:
-            self._lanes[topic, partition] = lakeobjects.Lane(partition, max(0, offset))
+            self._begun.discard((topic, partition))
 
     def write(self, batch: Sequence[Change], *, timeout: float) -> Sequence[Rejection]:
-        """Write the objects of one batch, then remove the leftovers that they cover."""
+        """Write the objects of one batch, then their part of the log."""
         if not batch:
             return ()
         deadline = Deadline.after(timeout)
-        lane = self._lane(batch)
         rows = parquet.Rows(self._contract, batch)
-        objects = lakeobjects.cut(self._target, rows)
-        try:
-            for item in objects:
-                self._put(lane, item, deadline)
-        except _Conflict as error:
-            self._forget(batch[0])
-            raise Retryable(
-                "Another writer made an object of this batch.",
-                detail=f"{error.key}: looked at again at the next attempt.",
-            ) from error
-        lane.wrote(objects, batch[-1].offset)
-        self._settle(lane, deadline)
-        return rows.rejections
+        if not rows.kept:
+            return rows.rejections
+        for _ in range(ATTEMPTS):
+            if self._begin(batch[0], deadline) and self._commit(rows, deadline):
+                return rows.rejections
+            self.assigned(batch[0].topic, batch[0].partition, -1)
+        raise Retryable("Other writers are at the same partition.", detail=self._folder)
 
     def close(self) -> None:
         """Close the connections."""
-        self._s3.close()
+        self._pool.shutdown(cancel_futures=True)
+        self._bucket.close()
 
-    def _lane(self, batch: Sequence[Change]) -> Lane:
-        """Return the lane of a batch; a batch that goes back begins a new one."""
-        first = batch[0]
+    def _begin(self, first: Change, deadline: Deadline) -> bool:
+        """Read the log and take in what nobody logged, once per assignment; False to look again."""
+        place = (first.topic, first.partition)
         with self._lock:
-            lane = self._lanes.get((first.topic, first.partition))
-            if lane is None or first.offset <= lane.through:
-                lane = lakeobjects.Lane(first.partition, first.offset)
-                self._lanes[first.topic, first.partition] = lane
-        if not lane.listed:
-            lane.found(self._list())
-        return lane
-
-    def _forget(self, change: Change) -> None:
+            if place in self._begun:
+                return True
+        if not self._orphans.adopt(first.partition, deadline):
+            return False
         with self._lock:
-            self._lanes.pop((change.topic, change.partition), None)
+            self._begun.add(place)
+        return True
 
-    def _list(self) -> Iterator[tuple[str, str]]:
-        """Return key and etag of every object of the table."""
-        more: dict[str, str] = {}
-        while True:
-            page = self._call("list_objects_v2", Prefix=lakeobjects.prefix(self._target), **more)
-            for entry in page.get("Contents", ()):
-                yield entry["Key"], entry["ETag"]
-            if not page.get("IsTruncated"):
-                return
-            more = {"ContinuationToken": page["NextContinuationToken"]}
+    def _commit(self, rows: parquet.Rows, deadline: Deadline) -> bool:
+        fresh = self._fresh(rows, deadline)
+        if not fresh.changes and not fresh.lost:
+            return True
+        added = self._put_all(list(lakeobjects.cut(fresh.changes, fresh.rows)), deadline)
+        part = Part("append", tuple(added), tuple(fresh.lost), seen=frozenset(fresh.seen))
+        return self._commits.append(part, deadline)
 
-    def _put(self, lane: Lane, item: LakeObject, deadline: Deadline) -> None:
-        """Write one object: over the leftover of its name, or where nothing is."""
-        _check(deadline)
-        old = lane.leftovers.get(item.key)
-        if old is not None:
-            self._keep(lane, old, item)
-        condition = {"IfNoneMatch": "*"} if old is None else {"IfMatch": old.etag}
-        try:
-            self._call("put_object", Key=item.key, Body=item.body, Metadata=item.metadata, **condition)
-        except _Conflict:
-            if not self._ours(item):
-                raise
-        lane.leftovers.pop(item.key, None)
+    def _fresh(self, rows: parquet.Rows, deadline: Deadline) -> _Fresh:
+        """Leave out what the log has: nothing to do for a batch that is beyond all that was written before."""
+        there = self._commits.over(lakeobjects.spans(rows.arrow), deadline)
+        if not there:
+            return _Fresh(rows.kept, rows.arrow)
+        marks, lost = self._orphans.marks(there, deadline)
+        indexes = lakeobjects.unseen(rows.arrow, marks)
+        return _Fresh(
+            [rows.kept[index] for index in indexes],
+            rows.arrow.take(pa.array(indexes, pa.int64())),
+            set(there) - lost,
+            lost,
+        )
 
-    def _keep(self, lane: Lane, old: Leftover, item: LakeObject) -> None:
-        """Copy a leftover that holds more than the object that takes its name."""
-        old = self._read(lane, old)
-        if old.covered(item.marks):
-            return
-        source = {"Bucket": self._bucket, "Key": old.key}
-        answer = self._call("copy_object", CopySource=source, CopySourceIfMatch=old.etag, Key=old.second_name)
-        lane.moved(old, answer["CopyObjectResult"]["ETag"])
+    def _put_all(self, objects: Sequence[LakeObject], deadline: Deadline) -> list[Stored]:
+        """Put objects, several at a time: no more than those are in memory as bytes."""
+        if len(objects) == 1:
+            return [self._put(objects[0], deadline)]
+        return list(self._pool.map(lambda item: self._put(item, deadline), objects))
 
-    def _ours(self, item: LakeObject) -> bool:
-        """Say whether the object that is there is this one: an earlier attempt whose answer was lost."""
-        there = self._call("head_object", Key=item.key)
-        return bool(there["Metadata"] == item.metadata)
-
-    def _read(self, lane: Lane, leftover: Leftover) -> Leftover:
-        """Return a leftover with its marks known."""
-        if leftover.marks is not None:
-            return leftover
-        answer = self._call("get_object", Key=leftover.key, IfMatch=leftover.etag)
-        try:
-            return lane.learn(leftover, parquet.marks(_bytes(answer)))
-        except (pa.ArrowInvalid, KeyError) as error:
-            raise Fatal(
-                f"{self._bucket}/{leftover.key} is not an object of the lake.",
-                detail=type(error).__name__,
-                hint="Move it out of the table's folder.",
-            ) from error
-
-    def _settle(self, lane: Lane, deadline: Deadline) -> None:
-        """Remove the leftovers that are covered; leave those that hold what no longer comes from Kafka."""
-        for found in lane.due():
-            _check(deadline)
-            try:
-                leftover = self._read(lane, found)
-                if leftover.covered(lane.written):
-                    self._call("delete_object", Key=leftover.key, IfMatch=leftover.etag)
-                elif not lane.over(leftover):
-                    continue
-                else:
-                    log.info("lake.object.kept", key=leftover.key, why="holds changes that Kafka no longer has")
-            except _Conflict:
-                log.info("lake.object.taken", key=found.key, why="another writer has changed or removed it")
-            lane.settle(found)
-
-    def _call(self, operation: str, **arguments: Any) -> Any:
-        """Call S3 on the bucket, with its errors named by what happens next."""
-        try:
-            return getattr(self._s3, operation)(Bucket=self._bucket, **arguments)
-        except ClientError as error:
-            raise self._explain(error, operation, str(arguments.get("Key", ""))) from error
-        except (HTTPClientError, BotoCoreError) as error:
-            raise Retryable("S3 does not answer.", detail=f"{operation}: {type(error).__name__}") from error
-
-    def _explain(self, error: ClientError, operation: str, key: str) -> Exception:
-        code = str(error.response.get("Error", {}).get("Code", ""))
-        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        detail = f"{operation} {self._bucket}/{key}: {code or status}"
-        if code == "NoSuchBucket" or (operation == "head_bucket" and status == HTTPStatus.NOT_FOUND):
-            return Fatal(f"The bucket {self._bucket} does not exist.", detail=detail, hint="Run `tailrace apply`.")
-        if code in PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return Retryable("S3 cannot take requests now.", detail=detail)
-        if key and status in CONFLICTS:
-            return _Conflict(key)
-        return Fatal("S3 refuses a request.", detail=detail, hint="Look at the bucket's policy and the credentials.")
-
-
-class _Conflict(Exception):
-    """The object of this key is not what was seen."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(key)
-        self.key = key
-
-
-def _bytes(answer: Any) -> bytes:
-    """Read the body of an answer; a connection that breaks half-way is a pause."""
-    try:
-        return bytes(answer["Body"].read())
-    except (HTTPClientError, BotoCoreError) as error:
-        raise Retryable("S3 broke off an answer.", detail=type(error).__name__) from error
-
-
-def _check(deadline: Deadline) -> None:
-    if deadline.passed():
-        raise Retryable("The lake was too slow for one batch.", hint="Raise write_timeout_seconds of the worker.")
+    def _put(self, item: LakeObject, deadline: Deadline) -> Stored:
+        if deadline.passed():
+            raise Retryable("The lake was too slow for one batch.", hint="Raise write_timeout_seconds of the worker.")
+        return put(self._bucket, self._folder, item)

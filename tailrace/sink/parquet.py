@@ -34,6 +34,7 @@ META = pa.schema(
         pa.field("_offset", pa.int64(), nullable=False),
     ]
 )
+MARK = ("_partition", "_offset", "_version")  # what tells a change from all others of its table
 NARROWED = {("int", bool), ("long", bool), ("date", datetime)}  # subclasses that are another kind
 DECIMAL128_DIGITS, DECIMAL256_DIGITS = 38, 76
 ARROW = {
@@ -172,7 +173,7 @@ def encode(table: pa.Table) -> bytes:
     return bytes(out.getvalue())
 
 
-def marks(body: bytes) -> frozenset[tuple[int, int]]:
-    """Return (offset, version) of every change in the bytes of an object."""
-    table = pq.read_table(pa.BufferReader(body), columns=["_offset", "_version"])
-    return frozenset(zip(table["_offset"].to_pylist(), table["_version"].to_pylist(), strict=True))
+def marks(rows: pa.Table) -> list[tuple[int, int, int]]:
+    """Return (partition, offset, version) of every change in a table."""
+    columns = (rows[name].to_pylist() for name in MARK)
+    return list(zip(*columns, strict=True))

@@ -1,4 +1,4 @@
-"""How a batch becomes objects, and which leftovers a lane may remove."""
+"""How a batch becomes objects."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from tailrace.change import Change
 from tailrace.contract import Field
 from tailrace.sink import lakeobjects, parquet
-from tailrace.sink.lakeobjects import LakeObject, Lane
+from tailrace.sink.lakeobjects import LakeObject
 from tailrace.targets import LAKE_COLUMNS, LakeTable
 from tailrace.testing import PARCEL, Tape, parcel
 
@@ -26,16 +25,8 @@ def batch(count: int) -> list[Change]:
 
 
 def objects(changes: list[Change]) -> list[LakeObject]:
-    return lakeobjects.cut(TABLE, parquet.Rows(PARCEL, changes))
-
-
-def lane_with(leftover: list[Change]) -> Lane:
-    """Return a lane that found one object, whose content it knows."""
-    lane = Lane(partition=7, start=0)
-    there = objects(leftover)[0]
-    lane.found([(there.key, '"etag1234"')])
-    lane.learn(lane.leftovers[there.key], frozenset(there.marks))
-    return lane
+    rows = parquet.Rows(PARCEL, changes)
+    return list(lakeobjects.cut(rows.kept, rows.arrow))
 
 
 @pytest.mark.parametrize(
@@ -46,14 +37,14 @@ def test_the_partition_is_the_utc_date_of_the_source_commit(committed_us: int, d
     assert lakeobjects.day(committed_us) == day
 
 
-def test_a_name_says_zone_table_date_partition_and_first_offset_and_reads_back() -> None:
-    name = lakeobjects.key(TABLE, "2026-01-01", 7, 42)
+def test_a_name_says_date_partition_and_first_offset_and_reads_back() -> None:
+    name = lakeobjects.key("2026-01-01", 7, 42)
 
-    assert name == "raw/parcels/dt=2026-01-01/p7-000000000042.parquet"
-    assert lakeobjects.place(name) == (7, 42)
-    assert lakeobjects.place(lakeobjects.Leftover(name, 42, '"0123456789"').second_name) == (7, 42)
-    assert lakeobjects.place("raw/parcels/dt=2026-01-01/notes.txt") is None
-    assert lakeobjects.place("raw/parcels/dt=2026-01-01/part-0.parquet") is None
+    assert lakeobjects.prefix(TABLE) + name == "raw/parcels/dt=2026-01-01/p7-000000000042.parquet"
+    assert [lakeobjects.place(name), lakeobjects.place("raw/parcels/" + name)] == [(7, 42), (7, 42)]
+    assert lakeobjects.place(objects(batch(1))[0].second_name(b"body")) == (7, 0)
+    for other in ("notes.txt", "part-0.parquet", "c-0123456789abcdef.parquet"):
+        assert lakeobjects.place(f"raw/parcels/dt=2026-01-01/{other}") is None
 
 
 def test_a_batch_over_midnight_becomes_one_object_a_day_each_in_offset_order() -> None:
@@ -62,17 +53,23 @@ def test_a_batch_over_midnight_becomes_one_object_a_day_each_in_offset_order() -
 
     made = objects(mixed)
 
-    assert [[change.offset for change in item.changes] for item in made] == [[0, 2, 4], [1, 3]]
-    assert [pq.read_table(pa.BufferReader(item.body))["_offset"].to_pylist() for item in made] == [[0, 2, 4], [1, 3]]
-    assert [parquet.marks(item.body) == item.marks for item in made] == [True, True]
+    assert [item.key for item in made] == [
+        "dt=2026-01-01/p7-000000000000.parquet", "dt=2026-01-02/p7-000000000001.parquet",
+    ]  # fmt: skip
+    assert [item.rows["_offset"].to_pylist() for item in made] == [[0, 2, 4], [1, 3]]
+    spans = [item.stored("a", "e", 1).spans for item in made]
+    assert [[(span.partition, span.first, span.last, span.rows) for span in each] for each in spans] == [
+        [(7, 0, 4, 3)], [(7, 1, 3, 2)],
+    ]  # fmt: skip
 
 
 def test_the_same_batch_gives_the_same_bytes_and_metadata() -> None:
     first, second = objects(batch(5))[0], objects(batch(5))[0]
+    body = parquet.encode(first.rows)
 
-    assert first.body == second.body
-    assert first.metadata == second.metadata
-    assert first.metadata.items() >= {"first-offset": "0", "last-offset": "4", "rows": "5"}.items()
+    assert body == parquet.encode(second.rows)
+    assert first.metadata(body) == second.metadata(body)
+    assert first.metadata(body).items() >= {"first-offset": "0", "last-offset": "4", "rows": "5"}.items()
 
 
 def test_a_value_that_would_be_narrowed_is_rejected_and_the_others_are_kept() -> None:
@@ -94,7 +91,7 @@ def test_a_batch_of_rejected_changes_makes_no_object() -> None:
     rows = parquet.Rows(PARCEL, changes)
 
     assert len(rows.rejections) == 2
-    assert lakeobjects.cut(TABLE, rows) == []
+    assert list(lakeobjects.cut(rows.kept, rows.arrow)) == []
 
 
 def test_the_columns_are_the_contract_and_then_where_each_change_happened() -> None:
@@ -111,45 +108,3 @@ def test_the_columns_are_the_contract_and_then_where_each_change_happened() -> N
 )
 def test_decimals_of_any_precision_have_an_exact_column(precision: int, expected: pa.DataType) -> None:
     assert parquet.arrow_type(Field("n", "decimal", nullable=False, precision=precision, scale=4)) == expected
-
-
-def test_leftovers_are_the_objects_of_the_partition_from_the_committed_offset_on() -> None:
-    lane = Lane(partition=7, start=5)
-
-    lane.found(
-        (lakeobjects.key(TABLE, "2026-01-01", partition, first), "e") for partition in (7, 70) for first in (4, 5, 6)
-    )
-
-    assert sorted(leftover.first for leftover in lane.leftovers.values()) == [5, 6]
-
-
-def test_a_leftover_is_covered_only_by_every_change_it_holds() -> None:
-    changes = batch(4)
-    lane = lane_with(changes)
-    leftover = next(iter(lane.leftovers.values()))
-
-    lane.wrote(objects(changes[:3]), 2)
-    assert [lane.due(), leftover.covered(lane.written), lane.over(leftover)] == [[leftover], False, False]
-
-    lane.wrote(objects(changes[3:]), 3)
-    assert [leftover.covered(lane.written), lane.over(leftover)] == [True, True]
-
-
-def test_the_same_offsets_of_a_topic_made_anew_cover_nothing() -> None:
-    lane = lane_with(batch(2))
-    leftover = next(iter(lane.leftovers.values()))
-
-    lane.wrote(objects([replace(change, version=change.version + (1 << 48)) for change in batch(2)]), 1)
-
-    assert [leftover.covered(lane.written), lane.over(leftover)] == [False, True]
-
-
-def test_a_lane_without_leftovers_remembers_no_marks() -> None:
-    changes = batch(4)
-    lane = lane_with(changes[:2])
-
-    lane.wrote(objects(changes[:2]), 1)
-    lane.settle(next(iter(lane.leftovers.values())))
-    lane.wrote(objects(changes[2:]), 3)
-
-    assert [lane.written, lane.through] == [set(), 3]

@@ -126,8 +126,8 @@ def _notes(project: Project, kind: str, name: str, at: Positions, offsets: Offse
             yield f"Older records are gone by retention: {', '.join(trimmed)} no longer begin at 0."
     elif any(isinstance(target, LakeTable) for target in project.sink(name)):
         yield (
-            "The lake keeps every change that it has. From these offsets on, those that its log does not name are added, and"
-            " those whose objects are gone from the bucket, as far as the compacted topics still hold them."
+            "The lake keeps every change that it has. From these offsets on, changes are added that its log does not"
+            " name, or whose objects are gone from the bucket, as far as the compacted topics still hold them."
         )
 
 

@@ -22,7 +22,7 @@ from tailrace.kafka import reader
 from tailrace.source.catalogue import quote, rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from confluent_kafka import Consumer, Message
 
@@ -60,6 +60,16 @@ def candidates(seen: Iterable[Seen], below: int) -> tuple[dict[bytes, Seen], int
         else:
             old[record.key] = record
     return old, len(newest)
+
+
+def newest(seen: Iterable[Seen], wanted: Callable[[bytes], bool]) -> tuple[dict[bytes, Seen], int]:
+    """Return by key the newest records of the keys that are wanted, deletes included, and how many those are."""
+    found: dict[bytes, Seen] = {}
+    for record in seen:
+        there = found.get(record.key)
+        if (there is not None and record.version >= there.version) or (there is None and wanted(record.key)):
+            found[record.key] = record
+    return found, len(found)
 
 
 def visible(tx: str, snapshot: str) -> bool:
@@ -118,13 +128,13 @@ class Records:
             yield some, Answer(there, answer[0].snapshot)
 
     def delete(self, outbox: Outbox, place: Place, gone: set[int], number: int, tx: str) -> int:
-        """Read the rows at some offsets once more and send their deletes; return how many are acknowledged."""
+        """Read the records at some offsets once more and send their deletes; return how many are acknowledged."""
         if not gone:
             return 0
         now, sent = int(time.time() * 1e6), 0
         for message in self.messages(place, min(gone), max(gone) + 1):
-            before = message.value()
-            if message.offset() in gone and before is not None:
+            if message.offset() in gone:
+                before = message.value() or _before(message)
                 headers = delete_headers((self.raw, place[1]), number, tx, before, now)
                 outbox.send(place[0], key=message.key(), value=None, headers=headers, partition=place[1])
                 sent += 1
@@ -132,10 +142,18 @@ class Records:
         return sent
 
 
-def delete_headers(raw: Place, number: int, tx: str, before: bytes, now_us: int) -> list[tuple[str, bytes | None]]:
+def delete_headers(
+    raw: Place, number: int, tx: str, before: bytes | None, now_us: int
+) -> list[tuple[str, bytes | None]]:
     """Return the headers of a delete; ``before`` is the framed row, for stores whose key is built of its columns."""
     origin = f"{raw[0]}/{raw[1]}/{version.unpack(number)[1]}"
-    return [*Provenance(number, "d", None, now_us, tx, origin).headers(), (BEFORE, before)]
+    known = [] if before is None else [(BEFORE, before)]
+    return [*Provenance(number, "d", None, now_us, tx, origin).headers(), *known]
+
+
+def _before(message: Message) -> bytes | None:
+    """Return what a delete says of the row that it took away."""
+    return dict(message.headers() or ()).get(BEFORE)
 
 
 def question(table: str, key: Sequence[str], count: int) -> str:

@@ -16,10 +16,10 @@ from tailrace.control import epochs
 from tailrace.deadline import Deadline, wait_for
 from tailrace.errors import Refused, Unreachable, UsageError
 from tailrace.source import signals
-from tailrace.source.signals import COMPLETED, INCREMENTAL, SCANNED, STARTED
+from tailrace.source.signals import COMPLETED, EVERY_ROW, INCREMENTAL, SCANNED, STARTED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tailrace.control.services import Services
     from tailrace.source.catalogue import Catalogue
@@ -111,10 +111,10 @@ def ready(services: Services, seen: Catalogue, tables: Sequence[str]) -> None:
 
 
 class Snapshot:
-    """One incremental snapshot, begun or found running."""
+    """One incremental snapshot, begun or found running; ``filters`` (SQL, by table) limit the rows that are read."""
 
-    def __init__(self, services: Services, tables: Sequence[str]) -> None:
-        self._services, self.tables = services, tuple(tables)
+    def __init__(self, services: Services, tables: Sequence[str], filters: Mapping[str, str] = EVERY_ROW) -> None:
+        self._services, self.tables, self._filters = services, tuple(tables), filters
         self._topic = services.project.connector.notifications
         self._since, self.name = 0, ""
 
@@ -128,7 +128,7 @@ class Snapshot:
             return False
         self._since = self._services.admin.ends([self._topic]).get((self._topic, 0), 0)
         self.name = f"tailrace-{secrets.token_hex(8)}"
-        signals.send(self._services.database, self.name, signals.EXECUTE, self.tables)
+        signals.send(self._services.database, self.name, signals.EXECUTE, self.tables, self._filters)
         wait_for(
             self._heard,
             timeout=BEGINS_WITHIN,

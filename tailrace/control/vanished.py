@@ -14,20 +14,22 @@ rows that no event will ever take away. What is deleted here is decided so that 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from tailrace import epoch, topics, version
 from tailrace.change import MARKER
 from tailrace.control.barrier import Barrier
-from tailrace.control.records import Records, candidates, read, visible
+from tailrace.control.records import Records, candidates, newest, read, visible
 from tailrace.control.sweep import Swept, last_before
 from tailrace.errors import Unreachable
 from tailrace.kafka import Outbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from tailrace.control.records import Answer, Seen
     from tailrace.control.services import Services
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from tailrace.kafka import Offsets, Place
 
 AT_ONCE = 100_000  # rows that vanished, before they are deleted
+EVERY_KEY: Mapping[str, Callable[[bytes], bool]] = MappingProxyType({})
 NEVER = version.pack(version.MAX_EPOCH, version.MAX_OFFSET)
 
 
@@ -99,20 +102,28 @@ class Sweep:
         self._barrier.source()
         return self._services.admin.ends(topics.raw(self._services.project.name, table) for table in self._tables)
 
-    def run(self, since: Offsets) -> tuple[Swept, ...]:
-        """Delete what vanished; return when Kafka has every delete. Without ``since`` every row is a suspect."""
+    def run(self, since: Offsets, only: Mapping[str, Callable[[bytes], bool]] = EVERY_KEY) -> tuple[Swept, ...]:
+        """Delete what vanished; return when Kafka has every delete. Without ``since`` every row is a suspect.
+
+        ``only``, by record, says which keys are: then also those whose delete a store does not show.
+        """
         self._barrier.source()
         self._barrier.processors()
         records = dict.fromkeys(self._services.project.record_of(table) for table in self._tables)
         with closing(Outbox(self._services.admin.bootstrap, f"{self._services.project.name}-sweep")) as outbox:
-            return tuple(self._sweep(outbox, Records(self._services, record), since) for record in records)
+            return tuple(
+                self._sweep(outbox, Records(self._services, record), since, only.get(record)) for record in records
+            )
 
-    def _sweep(self, outbox: Outbox, records: Records, since: Offsets) -> Swept:
+    def _sweep(
+        self, outbox: Outbox, records: Records, since: Offsets, wanted: Callable[[bytes], bool] | None
+    ) -> Swept:
         """Sweep one topic, partition by partition; a marker and a wait serve as many as fit."""
         keys = deleted = kept = 0
         waiting: list[_Found] = []
         for place, (start, end) in records.spans().items():
-            suspects, count = candidates(records.seen(place, start, end), self._bound(records.raw, place[1], since))
+            seen, bound = records.seen(place, start, end), self._bound(records.raw, place[1], since)
+            suspects, count = candidates(seen, bound) if wanted is None else newest(seen, wanted)
             gone = absent(suspects, records.ask(suspects))
             self._say(f"{records.record}/{place[1]}: {count:,} keys, {len(gone):,} not in the source")
             keys, kept = keys + count, kept + len(suspects) - len(gone)

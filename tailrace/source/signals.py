@@ -9,25 +9,29 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tailrace import topics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from psycopg2.extensions import connection as Connection  # noqa: N812 - the driver's class is lower case
 
 TABLE = f"{topics.HEARTBEAT_SCHEMA}.{topics.SIGNAL_TABLE}"
 COLUMNS = ("id", "type", "data")
+LONGEST = 2048  # characters of a signal's data
 CREATE = f"""
 CREATE SCHEMA IF NOT EXISTS {topics.HEARTBEAT_SCHEMA};
-CREATE TABLE IF NOT EXISTS {TABLE} (id varchar(64) PRIMARY KEY, type varchar(32) NOT NULL, data varchar(2048))
+CREATE TABLE IF NOT EXISTS {TABLE} (id varchar(64) PRIMARY KEY, type varchar(32) NOT NULL, data varchar({LONGEST}))
 """
 INITIAL, INCREMENTAL = "Initial Snapshot", "Incremental Snapshot"
 STARTED, COMPLETED, SCANNED, SKIPPED = "STARTED", "COMPLETED", "TABLE_SCAN_COMPLETED", "SKIPPED"
 EXECUTE = "execute-snapshot"
+EVERY_ROW: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +45,25 @@ class Notice:
     at_ms: int = 0
 
 
-def send(connection: Connection, name: str, kind: str, tables: Iterable[str]) -> None:
-    """Write one signal; a name that was used before is refused by the table's key."""
-    data = json.dumps({"data-collections": [re.escape(table) for table in tables], "type": "incremental"})
+def send(
+    connection: Connection, name: str, kind: str, tables: Iterable[str], filters: Mapping[str, str] = EVERY_ROW
+) -> None:
+    """Write one signal; a name that was used before is refused by the table's key.
+
+    ``filters`` are conditions in SQL, by table: only rows that meet them are read.
+    """
+    data = json.dumps(request(tables, filters), ensure_ascii=False)
     with connection.cursor() as cursor:
         cursor.execute(f"INSERT INTO {TABLE} (id, type, data) VALUES (%s, %s, %s)", (name, kind, data))
     if not connection.autocommit:
         connection.commit()
+
+
+def request(tables: Iterable[str], filters: Mapping[str, str] = EVERY_ROW) -> dict[str, Any]:
+    """Return the data of a signal that asks for an incremental snapshot; Debezium takes names as patterns."""
+    found: dict[str, Any] = {"data-collections": [re.escape(table) for table in tables], "type": "incremental"}
+    limits = [{"data-collection": re.escape(table), "filter": text} for table, text in filters.items()]
+    return {**found, "additional-conditions": limits} if limits else found
 
 
 def notice(value: bytes | None) -> Notice | None:

@@ -108,4 +108,5 @@ def test_random_values_of_every_type_are_equal_in_each_store_or_refused(
 
 
 def test_the_prepared_database_passes_check(every: Bank) -> None:
-    assert json.loads(every.tailrace("check", "--json").stdout)["findings"] == []
+    found = json.loads(every.tailrace("check", "--json").stdout)["findings"]
+    assert [finding for finding in found if finding["severity"] != "note"] == []

@@ -17,8 +17,9 @@ KINDS: tuple[Kind, ...] = ("missing", "extra", "different", "rejected", "unsettl
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One key that is not as it should be. ``key`` is the store's own key as text.
+    """One key that is not as it should be.
 
+    ``key`` is the store's own key as text; ``row`` the row's key columns, None where the store does not say which.
     missing: the row is in Postgres only · extra: it is in the store only · different: ``fields`` differ · rejected: the
     row cannot be a record (``reason``), the worker has parked it · unsettled: it changed each time it was looked at
     """
@@ -29,6 +30,7 @@ class Difference:
     reason: str = ""
     expected: Mapping[str, Any] | None = None
     actual: Mapping[str, Any] | None = None
+    row: tuple[str, ...] | None = None
 
 
 @dataclass

@@ -53,7 +53,7 @@ class Settling:
 
     def give_up(self) -> None:
         """Report what is still moving."""
-        self.differences += [Difference("unsettled", _name(doubt)) for doubt in self.doubts]
+        self.differences += [Difference("unsettled", _name(doubt), row=doubt.key) for doubt in self.doubts]
         self.doubts = []
 
     def _versions(self, doubts: Sequence[Doubt]) -> dict[Key, Version]:
@@ -64,7 +64,7 @@ class Settling:
         try:
             identity, wanted = self._wanted(version)
         except Unfit as error:
-            self.differences.append(Difference("rejected", _name(doubt), reason=str(error)))
+            self.differences.append(Difference("rejected", _name(doubt), reason=str(error), row=doubt.key))
             return
         if doubt.identity is None:
             if identity is not None:  # the row has become fit: its place in the store is looked up in the next round
@@ -81,7 +81,7 @@ class Settling:
             return
         kind, fields = wrong
         sides = _sides(fields, wanted, actual) if values else (None, None)
-        self.differences.append(Difference(kind, _name(doubt), fields, "", *sides))
+        self.differences.append(Difference(kind, _name(doubt), fields, "", *sides, row=doubt.key))
 
     def _wanted(self, version: Version | None) -> tuple[str | None, Fields | None]:
         """Return what the row has to be in the store, and where; nothing for a row that is gone or filtered."""

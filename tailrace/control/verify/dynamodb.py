@@ -46,7 +46,7 @@ class DynamoDB:
     def __init__(self, table: str, pairs: Sequence[Pair], url: str) -> None:
         self.name, self.pairs = table, pairs
         self._client = aws.client("dynamodb", url)
-        self._by_record = {pair.target.record: pair for pair in reversed(pairs)}
+        self._by_record = {pair.contract.name: pair for pair in reversed(pairs)}
 
     def close(self) -> None:
         """Close the connections."""

@@ -17,11 +17,13 @@ from tailrace.control.verify.compare import Doubt, Ledger
 from tailrace.control.verify.dynamodb import DynamoDB
 from tailrace.control.verify.expected import Unfit
 from tailrace.control.verify.lake import Lake
+from tailrace.control.verify.own import Own, readable
 from tailrace.control.verify.report import Check, Difference, Report
 from tailrace.control.verify.search import Search
 from tailrace.control.verify.settle import Settling, settle
 from tailrace.control.verify.source import Source, key_text
 from tailrace.control.verify.store import Pair, Store
+from tailrace.project import records
 from tailrace.registry import Registry
 from tailrace.targets import DynamoDBTable, LakeTable, SearchIndex
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from tailrace.contract import Contract
     from tailrace.control.verify.source import Key
     from tailrace.project import Project
+    from tailrace.targets import Sink, Target
 
 ROUNDS = 5
 
@@ -65,7 +68,7 @@ def verify(
 def in_force(project: Project, only: Sequence[str] = ()) -> Project:
     """Return the project under the contracts that the workers follow: the newest registered evolution of each file."""
     with closing(Registry(project.endpoints.registry, patience=PATIENCE)) as registry:
-        return evolution.evolved(project, registry, records=[pair.target.record for pair in _pairs(project, only)])
+        return evolution.evolved(project, registry, records=[pair.contract.name for pair in _pairs(project, only)])
 
 
 def open_stores(project: Project, only: Sequence[str] = ()) -> list[Store]:
@@ -77,26 +80,32 @@ def open_stores(project: Project, only: Sequence[str] = ()) -> list[Store]:
             shared.setdefault(pair.target.table, []).append(pair)
         elif isinstance(pair.target, LakeTable):
             stores.append(Lake(pair, project.settings.lake.bucket, project.endpoints.s3))
-        else:
+        elif isinstance(pair.target, SearchIndex):
             stores.append(Search(pair, project.endpoints.opensearch))
+        else:
+            stores.append(Own(pair))
     tables: list[Store] = [DynamoDB(table, pairs, project.endpoints.dynamodb) for table, pairs in shared.items()]
     return tables + stores
 
 
 def _pairs(project: Project, only: Sequence[str]) -> list[Pair]:
     return [
-        Pair(project.table_of(target.record), sink, project.contract(target.record), target)
+        Pair(project.table_of(record), sink, project.contract(record), target)
         for sink, targets in project.sinks.items()
         for target in targets
-        if isinstance(target, DynamoDBTable | LakeTable | SearchIndex) and (not only or sink in only)
+        if _provable(target) and (not only or sink in only)
+        for record in records(target)
     ]
 
 
+def _provable(target: Target | Sink) -> bool:
+    return isinstance(target, DynamoDBTable | LakeTable | SearchIndex) or readable(target)
+
+
 def unverified(project: Project, only: Sequence[str] = ()) -> list[str]:
-    """Return the sinks whose stores are the user's own, which nobody here can read back."""
-    own = (DynamoDBTable, LakeTable, SearchIndex)
+    """Return the sinks whose stores are the user's own and cannot be read back."""
     wanted = {sink: targets for sink, targets in project.sinks.items() if not only or sink in only}
-    return [sink for sink, targets in wanted.items() if any(not isinstance(target, own) for target in targets)]
+    return [sink for sink, targets in wanted.items() if not all(map(_provable, targets))]
 
 
 class _Job:

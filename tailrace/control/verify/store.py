@@ -1,4 +1,4 @@
-"""What ``verify`` asks of a store, the same for all three.
+"""What ``verify`` asks of a store, the same for all.
 
 A store renders expected records into its own form and yields what it really holds in that form: ``fields`` maps names
 to plain values, equal exactly where the stored values are equal. ``identity`` is the store's own key as text. Markers
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from tailrace.contract import Contract
-    from tailrace.targets import Target
+    from tailrace.targets import Sink, Target
 
 Fields = dict[str, Any]
 DIGEST = 16
@@ -29,7 +29,7 @@ class Pair:
     table: str
     sink: str
     contract: Contract
-    target: Target
+    target: Target | Sink
 
     @cached_property
     def optional(self) -> tuple[str, ...]:

@@ -66,7 +66,8 @@ class WorkerSettings(_Table):
 
     batch_rows: int | None = Field(default=None, ge=1)
     linger_seconds: float | None = Field(default=None, ge=0)
-    buffer_rows: int = Field(default=20_000, ge=1)
+    buffer_rows: int = Field(default=200_000, ge=1)  # of all partitions together
+    buffer_mb: int = Field(default=128, ge=1)  # of messages, of all partitions together
     write_timeout_seconds: float = Field(default=60.0, gt=0)
     on_reject: Literal["continue", "hold"] = "continue"  # later changes of a key that was parked (docs/dead-letters.md)
     breaker: bool = True  # stop where most of a batch is refused for one reason, instead of parking it

@@ -2,6 +2,9 @@
 
 A lane has at most one batch in flight, and a batch stays the lane's until it is durable, so offsets move in order and
 never past something unwritten. It decides and does nothing: ``tailrace.sink.loop`` acts. Times are monotonic seconds.
+
+All lanes of a worker hold their messages in one ``Pool``. A lane is full when it holds as much as the pool has left, so
+that one busy lane may take half of it, many busy lanes share it evenly, and a partition that comes late finds room.
 """
 
 from __future__ import annotations
@@ -24,15 +27,27 @@ if TYPE_CHECKING:
     Job = Future[Delivered | None]
 
 LONGEST_PAUSE = 10.0
-MESSAGE_OVERHEAD = 200  # bytes of a message that are neither key nor value, roughly
+MESSAGE_OVERHEAD = 1000  # bytes of a message that are neither key nor value: headers, names, objects; roughly
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
-    """How much a lane may buffer before its partition is paused."""
+@dataclass(slots=True)
+class Pool:
+    """What the lanes of one worker may hold together, buffered and in flight, and what they do hold."""
 
     rows: int
     bytes: int
+    held_rows: int = 0
+    held_bytes: int = 0
+
+    def take(self, rows: int, size: int) -> None:
+        """Count what a lane has got; negative for what it has let go."""
+        self.held_rows += rows
+        self.held_bytes += size
+
+    @property
+    def left(self) -> tuple[int, int]:
+        """Rows and bytes that are free; one at least, so that a lane that holds nothing is never full."""
+        return max(1, self.rows - self.held_rows), max(1, self.bytes - self.held_bytes)
 
 
 @dataclass(slots=True)
@@ -45,12 +60,13 @@ class Lane:
 
     place: Place
     batching: Batching
-    room: Room
+    pool: Pool
     begun: bool = True
     buffer: deque[Message] = field(default_factory=deque)
     size: int = 0
     oldest: float = 0.0
     batch: list[Message] = field(default_factory=list)
+    batch_size: int = 0
     job: Job | None = None
     attempts: int = 0
     retry_at: float = 0.0
@@ -62,17 +78,33 @@ class Lane:
         if not self.buffer:
             self.oldest = now
         self.buffer.append(message)
-        self.size += weight(message)
+        size = weight(message)
+        self.size += size
+        self.pool.take(1, size)
+
+    @property
+    def held(self) -> tuple[int, int]:
+        """Rows and bytes that are buffered or in flight."""
+        return len(self.buffer) + len(self.batch), self.size + self.batch_size
 
     @property
     def full(self) -> bool:
         """Whether nothing more should be fetched for now."""
-        return len(self.buffer) >= self.room.rows or self.size >= self.room.bytes
+        (rows, size), (rows_left, size_left) = self.held, self.pool.left
+        return rows >= rows_left or size >= size_left
 
     @property
     def low(self) -> bool:
         """Whether a paused lane should be fetched for again."""
-        return len(self.buffer) <= self.room.rows // 2 and self.size <= self.room.bytes // 2
+        (rows, size), (rows_left, size_left) = self.held, self.pool.left
+        return not rows or (2 * rows <= rows_left and 2 * size <= size_left)
+
+    def release(self) -> None:
+        """Let go of everything: the partition is no longer this worker's."""
+        rows, size = self.held
+        self.pool.take(-rows, -size)
+        self.buffer.clear()
+        self.size, self.batch, self.batch_size = 0, [], 0
 
     def wait(self, now: float) -> float | None:
         """Return in how many seconds this lane has something to start; None when only news can tell."""
@@ -88,22 +120,27 @@ class Lane:
             return 0.0
         return max(0.0, self.oldest + self.batching.linger_seconds - now)
 
-    def take(self, now: float) -> list[Message]:
+    def take(self) -> list[Message]:
         """Return the batch to write: the one that failed before, else the next one off the buffer."""
-        if not self.batch:
-            taken = 0
-            while self.buffer and len(self.batch) < self.batching.rows and taken < self.batching.bytes:
-                message = self.buffer.popleft()
-                taken += weight(message)
-                self.batch.append(message)
-            self.size -= taken
-            self.oldest = now
+        if self.batch:
+            return self.batch
+        if len(self.buffer) <= self.batching.rows and self.size <= self.batching.bytes:
+            self.batch, self.buffer = list(self.buffer), deque()
+            self.batch_size, self.size = self.size, 0
+            return self.batch
+        while self.buffer and len(self.batch) < self.batching.rows and self.batch_size < self.batching.bytes:
+            message = self.buffer.popleft()
+            self.batch_size += weight(message)
+            self.batch.append(message)
+        self.size -= self.batch_size
         return self.batch
 
     def delivered(self) -> int | None:
         """Forget the batch that is durable now; return the offset after it, None when there was no batch."""
         end = self.batch[-1].offset() + 1 if self.batch else None
-        self.job, self.batch, self.attempts, self.trouble = None, [], 0, ""
+        self.pool.take(-len(self.batch), -self.batch_size)
+        self.batch, self.batch_size = [], 0
+        self.job, self.attempts, self.trouble = None, 0, ""
         self.begun = True
         return end
 
@@ -111,8 +148,8 @@ class Lane:
         """Take back a batch of which nothing was written: it comes before all that is buffered."""
         self.job = None
         self.buffer.extendleft(reversed(self.batch))
-        self.size += sum(map(weight, self.batch))
-        self.batch, self.attempts, self.trouble = [], 0, ""
+        self.size += self.batch_size
+        self.batch, self.batch_size, self.attempts, self.trouble = [], 0, 0, ""
 
     def anew(self) -> None:
         """Have the sinks told again where the partition begins, before its next batch."""
@@ -137,11 +174,6 @@ def pause(attempts: int, after: float) -> float:
     """Return the seconds before the next attempt: what the store asks, doubled each time up to 10, with jitter."""
     longest = max(after, LONGEST_PAUSE)
     return min(longest, after * 2.0 ** min(attempts - 1, 10)) * random.uniform(0.75, 1.0)  # noqa: S311 - jitter
-
-
-def room(lanes: int, batching: Batching, *, rows: int, size: int) -> Room:
-    """Share a worker's room of ``rows`` and ``size`` bytes among its lanes; each holds a batch at least."""
-    return Room(max(batching.rows, rows // max(1, lanes)), max(batching.bytes, size // max(1, lanes)))
 
 
 def smallest(wanted: Sequence[Batching]) -> Batching:

@@ -4,6 +4,8 @@ Ordered per partition, parallel across partitions, at least once, bounded memory
 batch is delivered by a thread of the crew while this thread keeps polling, so that the group never thinks it dead.
 An offset is stored only after its batch is durable; the client commits stored offsets each second, and at once when
 partitions are revoked and at the end. Partitions that were lost belong to somebody else: nothing of them is committed.
+Each topic has threads of its own, so a store that hangs holds up its own topics only. What all lanes hold together is
+bounded (``tailrace.sink.lane.Pool``). Every wait of the end has a deadline: 25 seconds for all of them.
 
 Retryable and Unreachable mean the same batch again, later. Evolved means that too, after everything in flight is over
 and the sinks are open under a newer contract (``tailrace.sink.reopening``). Anything else ends the worker with the
@@ -15,6 +17,7 @@ from __future__ import annotations
 import concurrent.futures
 import time
 import traceback
+from concurrent.futures import FIRST_COMPLETED
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +27,9 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from tailrace.deadline import Deadline
 from tailrace.errors import Fatal, Retryable, TailraceError, Unreachable
 from tailrace.sink import offsets
-from tailrace.sink.crew import Crew
+from tailrace.sink.crew import Crew, Crews, within
 from tailrace.sink.decode import Evolved
-from tailrace.sink.lane import Lane, room
+from tailrace.sink.lane import Lane
 from tailrace.sink.reopening import Reopening
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 
     from tailrace.kafka import Place
     from tailrace.sink.delivery import Delivered
-    from tailrace.sink.lane import Job
+    from tailrace.sink.lane import Pool
     from tailrace.sink.reopening import Evolve
     from tailrace.sink.report import Report
     from tailrace.sink.writer import Batching
@@ -43,10 +46,9 @@ if TYPE_CHECKING:
     Deliver = Callable[[Sequence[Any]], Delivered]
     Begin = Callable[[Place], None]
 
-DRAIN_SECONDS = 20.0  # for what is in flight, when partitions are revoked and at the end
-ROOM_BYTES = 128 * 1024 * 1024  # buffered by all lanes together
+DRAIN_SECONDS = 15.0  # for what is in flight, when partitions are revoked and at the end
+LEAVE_SECONDS = 5.0  # to say goodbye to Kafka
 FETCH = 1000
-THREADS = 8
 IDLE, BUSY = 0.25, 0.01  # seconds to wait for news when nothing, or something, is in flight
 
 log = structlog.get_logger()
@@ -69,14 +71,16 @@ class Loop:
         evolve: Evolve,
         report: Report,
         stop: threading.Event,
-        buffer_rows: int,
+        pool: Pool,
+        waits: tuple[float, float] = (DRAIN_SECONDS, LEAVE_SECONDS),
     ) -> None:
         self._consumer, self._batching = consumer, batching
         self._deliver, self._begin = deliver, begin
         self._report, self._stop = report, stop
-        self._buffer_rows = buffer_rows
+        self.pool = pool
+        self._drain_seconds, self._leave_seconds = waits
         self._reopening = Reopening(evolve, begins=begin is not None)
-        self._crew = Crew(THREADS)
+        self._crews, self._opening = Crews(batching), Crew(1)
         self._failure: Exception | None = None
         self.lanes: dict[Place, Lane] = {}
 
@@ -91,7 +95,7 @@ class Loop:
         try:
             while not self._stop.is_set():
                 self._turn()
-            self._drain(self.lanes.values())
+            self._drain(list(self.lanes.values()))
         finally:
             self._close()
         self._raise_failure()
@@ -100,33 +104,30 @@ class Loop:
         """Go round once: news in, finished batches off, due batches out."""
         self._sort(self._poll())
         self._raise_failure()
-        for lane in list(self.lanes.values()):
+        self._work(list(self.lanes.values()))
+        self._reopening.turn(self.lanes.values(), self._opening, self._commit)
+        self._report.turn(self.lanes.values(), self.pool)
+
+    def _work(self, lanes: Iterable[Lane]) -> None:
+        for lane in lanes:
             self._reap(lane)
             if not self._reopening.wanted:
                 self._start(lane)
             self._balance(lane)
-        self._reopening.turn(self.lanes.values(), self._crew, partial(offsets.commit, self._consumer))
-        self._report.turn(self.lanes.values())
 
     # News in
 
     def _poll(self) -> list[Any]:
         """Return new messages; waits only while nothing could be started, and never long."""
         jobs = [lane.job for lane in self.lanes.values() if lane.job is not None]
-        now = time.monotonic()
-        waits = (
-            [BUSY]
-            if self._reopening.wanted
-            else [wait for lane in self.lanes.values() if (wait := lane.wait(now)) is not None]
-        )
-        patience = min([*waits, IDLE])
+        patience = BUSY if self._reopening.wanted else _patience(self.lanes.values())
         try:
             first = self._consumer.consume(1, 0.0 if jobs else patience)  # a larger number would wait to be filled
             rest = self._consumer.consume(FETCH, 0.0)
         except KafkaException as error:
             raise _stopped(error.args[0]) from error
         if jobs and not first and not rest:
-            concurrent.futures.wait(jobs, timeout=min(patience, BUSY), return_when=concurrent.futures.FIRST_COMPLETED)
+            concurrent.futures.wait(jobs, timeout=min(patience, BUSY), return_when=FIRST_COMPLETED)
         return [*first, *rest]
 
     def _sort(self, messages: Iterable[Any]) -> None:
@@ -147,11 +148,9 @@ class Loop:
         if lane.wait(now) != 0.0:
             return
         if not lane.begun and self._begin is not None:
-            begin, place = self._begin, lane.place
-            lane.job = self._crew.submit(lambda: begin(place))
+            lane.job = self._crews.submit(lane.place[0], partial(self._begin, lane.place))
         else:
-            batch = lane.take(now)
-            lane.job = self._crew.submit(lambda: self._deliver(batch))
+            lane.job = self._crews.submit(lane.place[0], partial(self._deliver, lane.take()))
 
     def _reap(self, lane: Lane) -> None:
         """Store the offset of a batch that is durable, or plan the next attempt of one that is not."""
@@ -196,13 +195,10 @@ class Loop:
 
     def _assign(self, consumer: Any, partitions: Sequence[Any]) -> None:
         for each in partitions:
-            wanted = self._batching[each.topic]
-            lane_room = room(1, wanted, rows=self._buffer_rows, size=ROOM_BYTES)
-            self.lanes[each.topic, each.partition] = Lane(
-                (each.topic, each.partition), wanted, lane_room, begun=self._begin is None
-            )
-        self._share()
+            place = (each.topic, each.partition)
+            self.lanes[place] = Lane(place, self._batching[each.topic], self.pool, begun=self._begin is None)
         consumer.incremental_assign(partitions)
+        consumer.resume(partitions)  # the client remembers that a partition was paused when it was here before
         self._report.assigned(len(partitions), len(self.lanes))
 
     def _revoke(self, consumer: Any, partitions: Sequence[Any]) -> None:
@@ -220,36 +216,53 @@ class Loop:
 
     def _drop(self, partitions: Sequence[Any]) -> None:
         for each in partitions:
-            self.lanes.pop((each.topic, each.partition), None)
-        self._share()
+            lane = self.lanes.pop((each.topic, each.partition), None)
+            if lane is not None:
+                lane.release()
         self._report.revoked(len(partitions), len(self.lanes))
-
-    def _share(self) -> None:
-        for lane in self.lanes.values():
-            lane.room = room(len(self.lanes), lane.batching, rows=self._buffer_rows, size=ROOM_BYTES)
 
     # The end
 
-    def _drain(self, lanes: Iterable[Lane]) -> None:
-        """Wait, bounded, for what is in flight; store and commit what became durable."""
-        busy = [lane for lane in lanes if lane.job is not None]
-        deadline = Deadline.after(DRAIN_SECONDS)
-        jobs: list[Job] = [lane.job for lane in busy if lane.job is not None]
-        concurrent.futures.wait(jobs, timeout=deadline.remaining())
-        for lane in busy:
-            self._reap(lane)
-        offsets.commit(self._consumer)
+    def _drain(self, lanes: Sequence[Lane]) -> None:
+        """Wait, bounded, for what is in flight; store and commit what became durable. Other lanes go on meanwhile."""
+        deadline = Deadline.after(self._drain_seconds)
+        others = [lane for lane in self.lanes.values() if lane not in lanes and not self._stop.is_set()]
+        try:
+            while (jobs := [lane.job for lane in lanes if lane.job is not None]) and not deadline.passed():
+                busy = [*jobs, *(lane.job for lane in others if lane.job is not None)]
+                concurrent.futures.wait(busy, timeout=min(BUSY, deadline.remaining()), return_when=FIRST_COMPLETED)
+                for lane in lanes:
+                    self._reap(lane)
+                self._work(others)
+                self._report.turn(self.lanes.values(), self.pool)
+        finally:
+            self._commit()
+
+    def _commit(self) -> None:
+        if not within(self._leave_seconds, partial(offsets.commit, self._consumer)):
+            log.warning("Kafka does not take offsets; what they stand for is written again", worker=self._report.worker)
 
     def _close(self) -> None:
+        for lane in self.lanes.values():
+            lane.release()
         self.lanes.clear()  # what still hangs after the drain is not waited for a second time
-        self._crew.close()
-        self._consumer.close()
+        self._crews.close()
+        self._opening.close()
+        if not within(self._leave_seconds, self._consumer.close):
+            log.warning(
+                "Kafka does not answer the goodbye; the group waits for the session", worker=self._report.worker
+            )
 
     def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise (
-                self._failure if isinstance(self._failure, TailraceError) else _unknown(self._failure)
-            ) from self._failure
+        failure = self._failure
+        if failure is not None:
+            raise (failure if isinstance(failure, TailraceError) else _unknown(failure)) from failure
+
+
+def _patience(lanes: Iterable[Lane]) -> float:
+    """Return the seconds until a lane has something to start; never many."""
+    now = time.monotonic()
+    return min([IDLE, *(wait for lane in lanes if (wait := lane.wait(now)) is not None)])
 
 
 def _judge(error: KafkaError) -> None:

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 import structlog
+from prometheus_client import Gauge
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
     from tailrace.errors import TailraceError
     from tailrace.health import Health
     from tailrace.sink.delivery import Delivered
-    from tailrace.sink.lane import Lane
+    from tailrace.sink.lane import Lane, Pool
 
 AGAIN_SECONDS = 30.0
+EVERY = 0.1  # seconds
 
 log = structlog.get_logger()
 
@@ -28,12 +30,20 @@ class Report:
 
     def __init__(self, health: Health) -> None:
         self._health = health
-        self._warned = 0.0
+        self.worker = health.worker
+        self._warned, self._turned = 0.0, 0.0
+        self._held = Gauge(
+            "tailrace_held_bytes", "Messages buffered or in flight", ["worker"], registry=health.registry
+        )
 
-    def turn(self, lanes: Collection[Lane]) -> None:
-        """Say that the loop goes round, and whether all is well."""
-        health = self._health
+    def turn(self, lanes: Collection[Lane], pool: Pool) -> None:
+        """Say that the loop goes round, and whether all is well; ten times a second are enough."""
+        health, now = self._health, time.monotonic()
+        if now - self._turned < EVERY:
+            return
+        self._turned = now
         health.beat()
+        self._held.labels(self.worker).set(pool.held_bytes)
         health.ready = bool(lanes) and all(lane.begun for lane in lanes)
         troubles = [lane.trouble for lane in lanes if lane.trouble]
         if troubles:

@@ -27,7 +27,7 @@ from tailrace.sink.breaker import Breaker
 from tailrace.sink.crew import Crew
 from tailrace.sink.delivery import Delivery, Parking, Refusals
 from tailrace.sink.holding import Holding
-from tailrace.sink.lane import pause, smallest
+from tailrace.sink.lane import Pool, pause, smallest
 from tailrace.sink.loop import Loop
 from tailrace.sink.report import Report
 from tailrace.sink.stores import Stores
@@ -102,7 +102,7 @@ class Worker:
             evolve=way.evolve,
             report=Report(self.health),
             stop=self.stop,
-            buffer_rows=settings.buffer_rows,
+            pool=Pool(settings.buffer_rows, settings.buffer_mb * writer.MIB),
         )
         with closing(refusals):
             loop.run()
@@ -215,9 +215,11 @@ def consumer_config(project: Project, name: str) -> dict[str, Any]:
         "enable.auto.commit": True,
         "auto.commit.interval.ms": 1000,
         "enable.auto.offset.store": False,
-        "queued.max.messages.kbytes": 65_536,
-        "fetch.max.bytes": 33_554_432,
+        "queued.max.messages.kbytes": 32_768,
+        "fetch.max.bytes": 16_777_216,
         "fetch.wait.max.ms": 50,
+        "fetch.queue.backoff.ms": 20,  # how long a full queue keeps a partition from being fetched; a second elsewise
+        "fetch.error.backoff.ms": 100,
         "log_level": 2,
     }
 

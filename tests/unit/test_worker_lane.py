@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tailrace.sink.lane import MESSAGE_OVERHEAD, Lane, Room, pause, room, smallest
+from tailrace.sink.lane import MESSAGE_OVERHEAD, Lane, Pool, pause, smallest
 from tailrace.sink.writer import Batching
 
 
@@ -38,7 +38,7 @@ class Note:
 
 
 def lane(rows: int = 3, size: int = 10**6, linger: float = 0.0, *, begun: bool = True) -> Lane:
-    return Lane(("topic", 0), Batching(rows, size, linger), Room(6, 10**6), begun=begun)
+    return Lane(("topic", 0), Batching(rows, size, linger), Pool(12, 10**6), begun=begun)
 
 
 def filled(numbers: range, found: Lane | None = None, now: float = 0.0) -> Lane:
@@ -55,9 +55,9 @@ def test_an_empty_lane_has_nothing_to_start() -> None:
 def test_batches_are_cut_at_rows_and_keep_the_order() -> None:
     found = filled(range(5))
 
-    assert [message.offset() for message in found.take(0.0)] == [0, 1, 2]
+    assert [message.offset() for message in found.take()] == [0, 1, 2]
     assert found.delivered() == 3
-    assert [message.offset() for message in found.take(0.0)] == [3, 4]
+    assert [message.offset() for message in found.take()] == [3, 4]
     assert found.delivered() == 5
     assert found.size == 0
 
@@ -67,12 +67,12 @@ def test_batches_are_cut_at_bytes() -> None:
     for number in range(5):
         found.add(Note(number, size=10), 0.0)
 
-    assert len(found.take(0.0)) == 2
+    assert len(found.take()) == 2
 
 
 def test_a_batch_in_flight_lets_nothing_else_start() -> None:
     found = filled(range(9))
-    found.take(0.0)
+    found.take()
     found.job = Future()
 
     assert found.wait(100.0) is None
@@ -80,13 +80,13 @@ def test_a_batch_in_flight_lets_nothing_else_start() -> None:
 
 def test_a_failed_batch_is_the_next_one_again_with_the_same_messages() -> None:
     found = filled(range(5))
-    first = list(found.take(0.0))
+    first = list(found.take())
 
     delay = found.failed("away", after=2.0, now=10.0)
 
     assert found.wait(10.0) == pytest.approx(delay)
     assert found.wait(10.0 + delay) == 0.0
-    assert found.take(20.0) == first
+    assert found.take() == first
     assert found.trouble == "away"
     assert found.delivered() == 3
     assert found.trouble == ""
@@ -108,12 +108,39 @@ def test_a_lane_without_room_does_not_linger() -> None:
     assert found.wait(0.0) == 0.0
 
 
-def test_a_lane_resumes_only_when_half_empty() -> None:
+def test_a_lane_is_full_while_what_it_holds_is_as_much_as_is_left() -> None:
     found = filled(range(6))
     assert found.full
-    found.take(0.0)
+    found.take()
+    assert found.full  # a batch in flight is held too
+    found.delivered()
     assert not found.full
     assert found.low
+
+
+def test_busy_lanes_share_a_pool_evenly_and_one_that_comes_late_finds_room() -> None:
+    pool = Pool(1200, 10**9)
+    lanes = [Lane(("topic", partition), Batching(10**6, 10**9), pool) for partition in range(11)]
+    for number in range(10_000):
+        for each in lanes[:10]:
+            if not each.full:
+                each.add(Note(number), 0.0)
+
+    assert pool.held_rows <= 1200
+    assert min(len(each.buffer) for each in lanes[:10]) >= 100
+    assert pool.left[0] >= 100
+    assert not lanes[10].full
+
+
+def test_a_lane_that_holds_nothing_is_never_full_and_lets_everything_go_at_the_end() -> None:
+    pool = Pool(10, 10**9)
+    crowded, empty = (Lane(("topic", partition), Batching(4), pool) for partition in range(2))
+    filled(range(30), crowded)
+    crowded.take()
+
+    assert (crowded.full, empty.full, empty.low) == (True, False, True)
+    crowded.release()
+    assert (pool.held_rows, pool.held_bytes) == (0, 0)
 
 
 def test_a_lane_begins_before_it_writes_and_tries_that_again_too() -> None:
@@ -134,14 +161,6 @@ def test_pauses_grow_with_jitter_and_have_an_end() -> None:
     assert pause(1, 120.0) >= 90.0
 
 
-def test_room_is_shared_but_holds_a_batch_at_least() -> None:
-    batching = Batching(rows=500, bytes=1000)
-
-    assert room(4, batching, rows=20_000, size=1_000_000) == Room(5000, 250_000)
-    assert room(1000, batching, rows=20_000, size=100_000) == Room(500, 1000)
-    assert room(0, batching, rows=20_000, size=100_000) == Room(20_000, 100_000)
-
-
 def test_sinks_of_one_topic_share_the_smallest_batches() -> None:
     assert smallest([Batching(500, 9, 0.0), Batching(50_000, 5, 2.0)]) == Batching(500, 5, 0.0)
 
@@ -149,11 +168,11 @@ def test_sinks_of_one_topic_share_the_smallest_batches() -> None:
 def test_a_batch_that_is_put_back_comes_first_again_and_weighs_what_it_did() -> None:
     found = filled(range(5))
     before = found.size
-    found.take(0.0)
+    found.take()
     found.failed("away", 1.0, 0.0)
 
     found.anew()
 
     assert (found.size, found.wait(0.0), found.begun) == (before, 0.0, False)
     assert found.delivered() is None  # the sinks were told where it begins; nothing is durable by that
-    assert [message.offset() for message in found.take(0.0)] == [0, 1, 2]
+    assert [message.offset() for message in found.take()] == [0, 1, 2]

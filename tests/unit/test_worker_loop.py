@@ -3,187 +3,21 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from tailrace.deadline import wait_for
 from tailrace.errors import Fatal, Refused, Retryable, Unreachable
-from tailrace.health import Health
 from tailrace.sink.decode import Evolved
 from tailrace.sink.delivery import Delivered
-from tailrace.sink.loop import Loop
-from tailrace.sink.report import Report
-from tailrace.sink.writer import Batching
+from tailrace.sink.loop import DRAIN_SECONDS, LEAVE_SECONDS
+from tests.scripted import TOPIC, Note, ScriptedConsumer, Store, assign, notes, run, step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-TOPIC = "topic"
-
-
-@dataclass(frozen=True)
-class Note:
-    """A message, or an error in its place."""
-
-    place: int
-    number: int
-    failure: KafkaError | None = None
-
-    def topic(self) -> str:
-        return TOPIC
-
-    def partition(self) -> int:
-        return self.place
-
-    def offset(self) -> int:
-        return self.number
-
-    def key(self) -> bytes | None:
-        return b""
-
-    def value(self) -> bytes | None:
-        return b""
-
-    def error(self) -> KafkaError | None:
-        return self.failure
-
-
-class ScriptedConsumer:
-    """Plays one step of its script per first ``consume`` of a turn; remembers what it is told."""
-
-    def __init__(self, *script: Callable[[ScriptedConsumer], list[Note]]) -> None:
-        self.script = deque(script)
-        self.stored: dict[int, int] = {}
-        self.committed: dict[int, int] = {}
-        self.paused: set[int] = set()
-        self.pauses = 0
-        self.owned: set[int] = set()
-        self.closed = False
-        self.callbacks: dict[str, Any] = {}
-
-    def subscribe(self, topics: list[str], **callbacks: Any) -> None:
-        assert topics == [TOPIC]
-        self.callbacks = callbacks
-
-    def consume(self, count: int, timeout: float) -> list[Note]:
-        if count > 1 or not self.script:
-            threading.Event().wait(min(timeout, 0.01))
-            return []
-        return self.script.popleft()(self)
-
-    def call(self, name: str, *partitions: int) -> None:
-        self.callbacks[name](self, [TopicPartition(TOPIC, partition) for partition in partitions])
-
-    def incremental_assign(self, partitions: Sequence[TopicPartition]) -> None:
-        self.owned |= {each.partition for each in partitions}
-
-    def incremental_unassign(self, partitions: Sequence[TopicPartition]) -> None:
-        self.owned -= {each.partition for each in partitions}
-
-    def store_offsets(self, offsets: Sequence[TopicPartition]) -> None:
-        for each in offsets:
-            if each.partition not in self.owned:
-                raise KafkaException(KafkaError(KafkaError._STATE))
-            self.stored[each.partition] = each.offset
-
-    def commit(self, *, asynchronous: bool) -> None:
-        assert not asynchronous
-        if not self.stored:
-            raise KafkaException(KafkaError(KafkaError._NO_OFFSET))
-        self.committed |= self.stored
-        self.stored = {}
-
-    def pause(self, partitions: Sequence[TopicPartition]) -> None:
-        self.pauses += 1
-        self.paused |= {each.partition for each in partitions}
-
-    def resume(self, partitions: Sequence[TopicPartition]) -> None:
-        self.paused -= {each.partition for each in partitions}
-
-    def close(self) -> None:
-        self.closed = True
-        self.call("on_revoke", *self.owned)
-
-
-class Store:
-    """Takes batches; ``gate`` holds them while it is clear, ``error`` is raised once."""
-
-    def __init__(self) -> None:
-        self.written: list[int] = []
-        self.arrived = threading.Event()
-        self.gate = threading.Event()
-        self.gate.set()
-        self.errors: deque[Exception] = deque()
-
-    def deliver(self, batch: Sequence[Any]) -> Delivered:
-        self.arrived.set()
-        assert self.gate.wait(30)
-        if self.errors:
-            raise self.errors.popleft()
-        self.written += [message.offset() for message in batch]
-        return Delivered(len(batch), 0, 0, ())
-
-
-def assign(*partitions: int) -> Callable[[ScriptedConsumer], list[Note]]:
-    return step(lambda consumer: consumer.call("on_assign", *partitions))
-
-
-def step(act: Callable[[ScriptedConsumer], Any]) -> Callable[[ScriptedConsumer], list[Note]]:
-    def play(consumer: ScriptedConsumer) -> list[Note]:
-        act(consumer)
-        return []
-
-    return play
-
-
-def notes(partition: int, numbers: range) -> Callable[[ScriptedConsumer], list[Note]]:
-    return lambda _: [Note(partition, number) for number in numbers]
-
-
-def run(
-    consumer: ScriptedConsumer,
-    store: Store,
-    until: Callable[[], Any],
-    *,
-    rows: int = 100,
-    begin: Callable[[Any], None] | None = None,
-    evolve: Callable[[Evolved], Sequence[str]] = lambda _: (),
-) -> Loop:
-    """Run a loop in a thread until a condition holds, stop it, and raise what it raised."""
-    stop, caught = threading.Event(), list[BaseException]()
-    loop = Loop(
-        consumer,
-        batching={TOPIC: Batching(rows=10)},
-        deliver=store.deliver,
-        begin=begin,
-        evolve=evolve,
-        report=Report(Health("test")),
-        stop=stop,
-        buffer_rows=rows,
-    )
-
-    def work() -> None:
-        try:
-            loop.run()
-        except BaseException as error:  # noqa: BLE001 - raised below
-            caught.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        wait_for(lambda: until() or not thread.is_alive(), timeout=20, what="the loop", every=0.005)
-    finally:
-        stop.set()
-        store.gate.set()
-        thread.join(30)
-    assert consumer.closed
-    if caught:
-        raise caught[0]
-    return loop
+    from collections.abc import Sequence
 
 
 def test_what_is_durable_is_committed_at_the_end() -> None:
@@ -225,6 +59,100 @@ def test_lost_partitions_commit_nothing() -> None:
 
     assert consumer.committed == {}
     assert consumer.stored == {}
+
+
+OTHER = "other topic"
+
+
+class Stalled(Store):
+    """Holds whatever comes from the first topic and takes the rest."""
+
+    def deliver(self, batch: Sequence[Any]) -> Delivered:
+        if batch[0].topic() == TOPIC:
+            self.arrived.set()
+            assert self.gate.wait(60)
+        else:
+            self.written += [message.offset() for message in batch]
+        return Delivered(len(batch), 0, 0, ())
+
+
+def both(stalled: range, other: range) -> ScriptedConsumer:
+    """Return a consumer of twelve partitions of a topic whose store hangs, and one of another."""
+    script = [
+        step(lambda each: each.call("on_assign", *range(12))),
+        step(lambda each: each.call("on_assign", 40, topic=OTHER)),
+        lambda _: [Note(partition, number) for partition in range(12) for number in stalled],
+        lambda _: [Note(40, number, of=OTHER) for number in other],
+    ]
+    return ScriptedConsumer(*script)
+
+
+def test_a_store_that_hangs_holds_up_no_other_topic() -> None:
+    store = Stalled()
+    store.gate.clear()
+    consumer = both(range(15), range(35))
+
+    run(consumer, store, lambda: store.arrived.is_set() and len(store.written) == 35, topics=(TOPIC, OTHER))
+
+    assert store.written == list(range(35))
+
+
+def test_other_partitions_go_on_while_those_that_leave_are_waited_for() -> None:
+    store = Stalled()
+    store.gate.clear()
+    seen: list[int] = []
+
+    def revoke(consumer: ScriptedConsumer) -> None:
+        assert store.arrived.wait(10)
+        threading.Timer(0.5, store.gate.set).start()
+        consumer.call("on_revoke", *range(12))
+        seen.extend(store.written)
+
+    consumer = both(range(3), range(35))
+    consumer.script.append(step(revoke))
+    run(consumer, store, lambda: seen, topics=(TOPIC, OTHER))
+
+    assert seen == list(range(35))
+
+
+def test_what_partitions_hold_is_bounded_together_and_let_go_with_them() -> None:
+    store = Store()
+    store.gate.clear()
+    consumer = ScriptedConsumer(assign(0, 1, 2))
+    consumer.script.extend([notes(each, range(start, start + 5)) for start in range(0, 40, 5) for each in range(3)])
+    consumer.script.append(step(lambda each: each.call("on_revoke", 2)))
+
+    loop = run(consumer, store, lambda: consumer.paused >= {0, 1, 2} or not consumer.script, rows=20)
+
+    assert consumer.pauses >= 3
+    assert (loop.pool.held_rows, loop.pool.held_bytes) == (0, 0)
+
+
+def test_a_partition_that_was_paused_when_it_went_is_read_when_it_comes_back() -> None:
+    store = Store()
+    store.errors.append(Retryable("away", after=60))
+    consumer = ScriptedConsumer(assign(0), notes(0, range(40)))
+    paused: list[bool] = []
+    consumer.script.extend([step(lambda each: paused.append(0 in each.paused))] * 5)
+    consumer.script.extend([step(lambda each: each.call("on_revoke", 0)), assign(0), notes(0, range(5))])
+
+    run(consumer, store, lambda: len(store.written) == 5, rows=20)
+
+    assert paused[-1]
+    assert consumer.paused == set()
+
+
+def test_a_worker_told_to_stop_leaves_a_store_that_hangs_and_a_broker_that_does_not_answer() -> None:
+    store = Store()
+    store.gate.clear()
+    consumer = ScriptedConsumer(assign(0, 1), notes(0, range(5)), closing=60)
+    begun = time.monotonic()
+
+    run(consumer, store, store.arrived.is_set, patient=False)
+
+    assert time.monotonic() - begun < 10
+    assert DRAIN_SECONDS + 2 * LEAVE_SECONDS <= 25  # what this takes outside of tests
+    assert consumer.committed == {}
 
 
 def test_messages_of_partitions_that_are_gone_are_dropped() -> None:

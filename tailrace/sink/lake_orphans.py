@@ -70,7 +70,8 @@ class Orphans:
         for found in self._bucket.listing(self._folder + "dt="):
             key = found.key.removeprefix(self._folder)
             named = lakeobjects.place(key)
-            if named is not None and key not in known and (every or named[0] == partition):
+            ours = named is not None and named[0] == partition
+            if key not in known and (ours or (every and key.endswith(lakeobjects.SUFFIX))):
                 keys.append(key)
         return keys
 
@@ -86,6 +87,8 @@ class Orphans:
             item = _orphan(key, content, self._folder)
             each = item.stored(key, content.etag, len(content.body))
             met = trial.over(each.spans)
+            if key in met:
+                continue  # its writer has just logged it
             if met & live.keys() or _share(item.rows, [held[name] for name in met]):
                 rest.append(key)
             else:
@@ -98,6 +101,8 @@ class Orphans:
         """Log one orphan, or the part of it that is news; remove it when it is not what was logged."""
         item = _orphan(key, content, self._folder)
         there = self._commits.over(lakeobjects.spans(item.rows), deadline)
+        if key in there or key in self._commits.state.gone:
+            return True  # its writer has just logged it
         marks, lost = self.marks(there, deadline)
         fresh = lakeobjects.unseen(item.rows, marks)
         whole = len(fresh) == item.rows.num_rows

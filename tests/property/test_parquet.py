@@ -7,6 +7,8 @@ import json
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 
 from tailrace import contract
 from tailrace.change import Change
+from tailrace.control import lake_merge
 from tailrace.sink import mapping, parquet
 from tailrace.targets import LAKE_COLUMNS, SearchIndex
 
@@ -153,6 +156,20 @@ def test_rows_survive_parquet_exactly(values: list[dict[str, Any] | None]) -> No
         for name, given_value in expected.items():
             stored = from_lake(name, row[name])
             assert same(comparable(name, stored), comparable(name, given_value)), name
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.lists(RECORDS | st.none(), min_size=2, max_size=6))
+def test_rows_survive_compaction_exactly(values: list[dict[str, Any] | None]) -> None:
+    rows = parquet.Rows(EVERY, [change(value, offset) for offset, value in enumerate(values)]).arrow
+    with TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{number}.parquet" for number in range(len(values))]
+        for number, path in enumerate(paths):
+            path.write_bytes(parquet.encode(rows.slice(number, 1)))
+        merged = pq.read_table(lake_merge.merge(paths, EVERY.key, Path(folder)).path)
+
+    order = sorted(range(len(values)), key=lambda number: (rows["id"][number].as_py(), number))
+    assert merged.cast(rows.schema).equals(rows.take(order))
 
 
 @patiently

@@ -30,7 +30,8 @@ SUFFIX = ".parquet"
 MICROSECONDS_A_DAY = 86_400_000_000
 FRAME = 5  # bytes of a framed value before the Avro: 0 and the schema's id
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
-_NAME = re.compile(r"(?:^|/)dt=[^/]+/p(\d+)-(\d{12,})(?:-[0-9a-f]+)?\.parquet$")
+_NAME = re.compile(r"(?:^|/)dt=[^/]+/p(\d+)-(\d{12,})(?:-[0-9a-f]{8})*\.parquet$")
+_DIGESTS = re.compile(r"(-[0-9a-f]{8})*\.parquet$")  # an offset has twelve digits at least
 
 
 def prefix(target: LakeTable) -> str:
@@ -69,7 +70,7 @@ class LakeObject:
 
     def second_name(self, body: bytes) -> str:
         """Return the key for where its own is taken by something else."""
-        return f"{self.key.removesuffix(SUFFIX)}-{digest(body)[:8]}{SUFFIX}"
+        return _DIGESTS.sub("", self.key) + f"-{digest(body)[:8]}{SUFFIX}"
 
     def metadata(self, body: bytes) -> dict[str, str]:
         """Return the user metadata: what it holds, and a digest that tells it from others of its name."""

@@ -43,6 +43,8 @@ def test_a_name_says_date_partition_and_first_offset_and_reads_back() -> None:
     assert lakeobjects.prefix(TABLE) + name == "raw/parcels/dt=2026-01-01/p7-000000000042.parquet"
     assert [lakeobjects.place(name), lakeobjects.place("raw/parcels/" + name)] == [(7, 42), (7, 42)]
     assert lakeobjects.place(objects(batch(1))[0].second_name(b"body")) == (7, 0)
+    twice = replace(objects(batch(1))[0], key=objects(batch(1))[0].second_name(b"first")).second_name(b"body")
+    assert twice == objects(batch(1))[0].second_name(b"body")
     for other in ("notes.txt", "part-0.parquet", "c-0123456789abcdef.parquet"):
         assert lakeobjects.place(f"raw/parcels/dt=2026-01-01/{other}") is None
 

@@ -38,6 +38,14 @@ class Pool:
     bytes: int
     held_rows: int = 0
     held_bytes: int = 0
+    typical: int = 10_000  # bytes of a message, of late
+
+    def fetch(self, most: int) -> int:
+        """Return how many messages may be asked for at once, as large as they are of late."""
+        rows, size = self.left
+        if self.held_rows:
+            self.typical = self.held_bytes // self.held_rows
+        return max(1, min(most, rows, size // self.typical))
 
     def take(self, rows: int, size: int) -> None:
         """Count what a lane has got; negative for what it has let go."""

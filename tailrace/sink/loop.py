@@ -96,6 +96,7 @@ class Loop:
             while not self._stop.is_set():
                 self._turn()
             self._drain(list(self.lanes.values()))
+            self._commit()
         finally:
             self._close()
         self._raise_failure()
@@ -123,7 +124,7 @@ class Loop:
         patience = BUSY if self._reopening.wanted else _patience(self.lanes.values())
         try:
             first = self._consumer.consume(1, 0.0 if jobs else patience)  # a larger number would wait to be filled
-            rest = self._consumer.consume(FETCH, 0.0)
+            rest = self._consumer.consume(self.pool.fetch(FETCH), 0.0)
         except KafkaException as error:
             raise _stopped(error.args[0]) from error
         if jobs and not first and not rest:
@@ -206,6 +207,7 @@ class Loop:
         going = [lane for each in partitions if (lane := self.lanes.get((each.topic, each.partition)))]
         try:
             self._drain(going)
+            offsets.commit(consumer)  # by this very thread: inside a callback the client listens to no other
         finally:
             self._drop(partitions)
             consumer.incremental_unassign(partitions)
@@ -224,19 +226,16 @@ class Loop:
     # The end
 
     def _drain(self, lanes: Sequence[Lane]) -> None:
-        """Wait, bounded, for what is in flight; store and commit what became durable. Other lanes go on meanwhile."""
+        """Wait, bounded, for what is in flight, and store what became durable. Other lanes go on meanwhile."""
         deadline = Deadline.after(self._drain_seconds)
         others = [lane for lane in self.lanes.values() if lane not in lanes and not self._stop.is_set()]
-        try:
-            while (jobs := [lane.job for lane in lanes if lane.job is not None]) and not deadline.passed():
-                busy = [*jobs, *(lane.job for lane in others if lane.job is not None)]
-                concurrent.futures.wait(busy, timeout=min(BUSY, deadline.remaining()), return_when=FIRST_COMPLETED)
-                for lane in lanes:
-                    self._reap(lane)
-                self._work(others)
-                self._report.turn(self.lanes.values(), self.pool)
-        finally:
-            self._commit()
+        while (jobs := [lane.job for lane in lanes if lane.job is not None]) and not deadline.passed():
+            busy = [*jobs, *(lane.job for lane in others if lane.job is not None)]
+            concurrent.futures.wait(busy, timeout=min(BUSY, deadline.remaining()), return_when=FIRST_COMPLETED)
+            for lane in lanes:
+                self._reap(lane)
+            self._work(others)
+            self._report.turn(self.lanes.values(), self.pool)
 
     def _commit(self) -> None:
         if not within(self._leave_seconds, partial(offsets.commit, self._consumer)):

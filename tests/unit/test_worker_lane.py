@@ -132,6 +132,20 @@ def test_busy_lanes_share_a_pool_evenly_and_one_that_comes_late_finds_room() -> 
     assert not lanes[10].full
 
 
+def test_no_more_is_asked_for_than_there_is_room_for() -> None:
+    pool = Pool(10_000, 10**6)
+    found = Lane(("topic", 0), Batching(), pool)
+    assert pool.fetch(1000) == 100  # nobody knows yet how large they are
+
+    for number in range(10):
+        found.add(Note(number, size=50_000 - MESSAGE_OVERHEAD), 0.0)
+    assert pool.fetch(1000) == 10
+    found.release()
+    assert pool.fetch(1000) == 20
+    pool.take(10**6, 10**9)
+    assert pool.fetch(1000) == 1
+
+
 def test_a_lane_that_holds_nothing_is_never_full_and_lets_everything_go_at_the_end() -> None:
     pool = Pool(10, 10**9)
     crowded, empty = (Lane(("topic", partition), Batching(4), pool) for partition in range(2))

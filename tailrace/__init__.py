@@ -6,19 +6,23 @@ These are the names that a project's own files (processors/, sinks/) may import;
 from tailrace.change import Change, Rejection
 from tailrace.conforming import Row, conform
 from tailrace.errors import Fatal, Rejected, Retryable
-from tailrace.targets import DynamoDBTable, Index, LakeTable, SearchIndex, Sink
+from tailrace.targets import DynamoDBTable, GeoPoint, Index, LakeTable, Nested, Object, SearchIndex, Sink, Text
 
 __all__ = [
     "Change",
     "DynamoDBTable",
     "Fatal",
+    "GeoPoint",
     "Index",
     "LakeTable",
+    "Nested",
+    "Object",
     "Rejected",
     "Rejection",
     "Retryable",
     "Row",
     "SearchIndex",
     "Sink",
+    "Text",
     "conform",
 ]

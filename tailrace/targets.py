@@ -10,11 +10,12 @@ so that two different keys never render to the same string.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from string import Formatter
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tailrace.change import Change, Rejection
 
@@ -92,17 +93,57 @@ class LakeTable:
 
 
 @dataclass(frozen=True)
+class Text:
+    """A string field to search by words, cut by ``analyzer``; each of ``also`` cuts it for a subfield of its name."""
+
+    field: str
+    analyzer: str = "standard"
+    also: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class GeoPoint:
+    """A place on the map: the field ``name``, a point of Postgres (longitude first), or one made of two fields."""
+
+    name: str
+    lat: str = ""
+    lon: str = ""
+
+
+@dataclass(frozen=True)
+class Object:
+    """A json field whose ``properties`` are searched, by their types in OpenSearch; the others are only kept."""
+
+    field: str
+    properties: Mapping[str, str] = dataclass_field(hash=False)
+
+
+@dataclass(frozen=True)
+class Nested(Object):
+    """A json field that holds an array of objects, each of which is searched by itself."""
+
+
+@dataclass(frozen=True)
 class SearchIndex:
     """One record as documents behind the alias ``alias``.
 
     ``fields`` limits what a document holds (every field of the record by default; the key is always there);
-    ``text`` names the string fields to search by words, each with an exact ``.keyword`` beside it.
+    ``text`` names the string fields to search by words, each with an exact ``.keyword`` beside it; ``analysis``
+    declares analyzers of one's own. ``replicas`` None follows the cluster: one where there is a second node. While
+    the worker is far behind, the index refreshes each ``load_refresh_seconds``; None leaves it alone.
     """
 
     alias: str
     record: str
     fields: tuple[str, ...] = ()
-    text: tuple[str, ...] = ()
+    text: tuple[str | Text, ...] = ()
+    points: tuple[GeoPoint, ...] = ()
+    objects: tuple[Object, ...] = ()
+    analysis: Mapping[str, Any] = dataclass_field(default_factory=dict, hash=False)
+    shards: int = 1
+    replicas: int | None = None
+    refresh_seconds: float = 1.0
+    load_refresh_seconds: float | None = 30.0
 
 
 Target = DynamoDBTable | LakeTable | SearchIndex

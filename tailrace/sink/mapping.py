@@ -7,24 +7,20 @@ where an object is indexed) is rejected, never changed. It opens no connection.
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
-import math
-from datetime import UTC, datetime, time
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from tailrace.errors import Refused, Rejected
-from tailrace.targets import DELETED_FIELD
+from tailrace.errors import ProjectError, Refused, Rejected
+from tailrace.sink.rendering import KEY_TEXT, Unfit, json_object, map_point, objects, point_text, render_of
+from tailrace.targets import DELETED_FIELD, Nested, Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tailrace.contract import Contract, Field
-    from tailrace.targets import SearchIndex
+    from tailrace.targets import GeoPoint, Object, SearchIndex
 
 LONGEST_KEYWORD = 8191  # characters; Lucene takes 32,766 bytes and UTF-8 needs at most 4 a character
 LONGEST_ID = 512  # bytes
@@ -41,22 +37,78 @@ MAPPING = {  # int and float get the wider type at once: a field's type cannot b
 NARROWER = {"int": "integer", "float": "float"}  # as they were mapped once
 
 
-def index_name(target: SearchIndex) -> str:
-    """Return the name of the index behind the alias."""
-    return f"{target.alias}-000001"
+def index_name(target: SearchIndex, number: int = 1) -> str:
+    """Return the name of an index that stands, or stood, behind the alias."""
+    return f"{target.alias}-{number:06}"
+
+
+def hidden(target: SearchIndex) -> dict[str, Any]:
+    """Return what an alias is: delete markers hidden, writes taken."""
+    markers = {"bool": {"must_not": {"term": {DELETED_FIELD: True}}}}
+    return {target.alias: {"filter": markers, "is_write_index": True}}
 
 
 def index_body(target: SearchIndex, contract: Contract) -> dict[str, Any]:
     """Return the body of ``PUT /<index_name>``: settings, mapping and the alias, which hides delete markers."""
+    _known(target, contract)
+    texts = {text.field: text for text in map(_text, target.text)}
+    own = {shape.field: _properties(shape) for shape in target.objects} | {
+        point.name: {"type": "geo_point"} for point in target.points
+    }
     properties = {
-        field.name: field_mapping(field, text=field.name in target.text) for field in fields(target, contract)
+        field.name: own.get(field.name) or field_mapping(field, text=texts.get(field.name))
+        for field in fields(target, contract)
     }
-    hidden = {"bool": {"must_not": {"term": {DELETED_FIELD: True}}}}
     return {
-        "settings": {"index": {"number_of_shards": 1, "auto_expand_replicas": "0-1", "refresh_interval": "1s"}},
-        "mappings": {"dynamic": "strict", "properties": {**properties, DELETED_FIELD: {"type": "boolean"}}},
-        "aliases": {target.alias: {"filter": hidden, "is_write_index": True}},
+        "settings": settings(target),
+        "mappings": {"dynamic": "strict", "properties": {**properties, **own, DELETED_FIELD: {"type": "boolean"}}},
+        "aliases": hidden(target),
     }
+
+
+def settings(target: SearchIndex) -> dict[str, Any]:
+    """Return the settings of a target's index."""
+    copies = {"auto_expand_replicas": "0-1"} if target.replicas is None else {"number_of_replicas": target.replicas}
+    index = {"number_of_shards": target.shards, **copies, "refresh_interval": interval(target.refresh_seconds)}
+    return {"index": index | ({"analysis": dict(target.analysis)} if target.analysis else {})}
+
+
+def interval(seconds: float) -> str:
+    """Return seconds as OpenSearch writes a time."""
+    return f"{seconds:g}s" if seconds == int(seconds) else f"{round(seconds * 1000)}ms"
+
+
+def _known(target: SearchIndex, contract: Contract) -> None:
+    """Raise ProjectError for a declared field that is not in the contract, or cannot be what it is declared as."""
+    kinds = {name: (field.item or field).kind for name, field in contract.by_name.items()}
+    wanted: list[tuple[str, tuple[str, ...]]] = [(text.field, ("string",)) for text in map(_text, target.text)]
+    wanted += [(shape.field, ("json",)) for shape in target.objects]
+    wanted += [(name, kinds_of) for point in target.points for name, kinds_of in _sources(point)]
+    wanted += [(name, ()) for name in target.fields]
+    for name, allowed in wanted:
+        if name not in kinds or (allowed and kinds[name] not in allowed):
+            raise ProjectError(
+                f"The search index {target.alias} names the field {name} of {contract.name}.",
+                detail=f"It is {kinds[name]}, not {' or '.join(allowed)}."
+                if name in kinds
+                else "There is no such field.",
+                hint=f"Compare sinks/ with schemas/{contract.name}.avsc.",
+            )
+
+
+def _sources(point: GeoPoint) -> list[tuple[str, tuple[str, ...]]]:
+    numbers = ("double", "float", "decimal", "numeric", "int", "long")
+    return [(point.lat, numbers), (point.lon, numbers)] if point.lat else [(point.name, ("string",))]
+
+
+def _text(declared: str | Text) -> Text:
+    return Text(declared) if isinstance(declared, str) else declared
+
+
+def _properties(shape: Object) -> dict[str, Any]:
+    """Return the mapping of a json field with declared properties; OpenSearch shows no ``type`` of an object."""
+    kind = {"type": "nested"} if isinstance(shape, Nested) else {}
+    return {**kind, "dynamic": "false", "properties": {name: {"type": of} for name, of in shape.properties.items()}}
 
 
 def missing(target: SearchIndex, contract: Contract, there: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,15 +118,15 @@ def missing(target: SearchIndex, contract: Contract, there: Mapping[str, Any]) -
     """
     wanted = index_body(target, contract)["mappings"]["properties"]
     narrow = narrower(contract)
-    kept = {name: there[name].get("type") for name in wanted if name in there}
+    kept = {name: there[name].get("type", "object") for name in wanted if name in there}
     kept = {name: kind for name, kind in kept.items() if kind != narrow.get(name)}
-    wrong = [f"{name} is {kind} instead of {wanted[name]['type']}" for name, kind in kept.items()
-             if kind != wanted[name]["type"]]  # fmt: skip
+    types = {name: shape.get("type", "object") for name, shape in wanted.items()}
+    wrong = [f"{name} is {kind} instead of {types[name]}" for name, kind in kept.items() if kind != types[name]]
     if wrong:
         raise Refused(
             f"The index behind {target.alias} cannot follow the contract {contract.name}.",
             detail=f"{', '.join(wrong)}: the type of a field cannot be changed in place.",
-            hint="Name another alias in sinks/, then `tailrace apply` and `tailrace replay`.",
+            hint=f"`tailrace search rebuild {target.alias}` fills a new index and switches the alias.",
         )
     return {name: shape for name, shape in wanted.items() if name not in there}
 
@@ -91,7 +143,7 @@ def fields(target: SearchIndex, contract: Contract) -> tuple[Field, ...]:
     return tuple(field for field in contract.fields if field.name in wanted)
 
 
-def field_mapping(field: Field, *, text: bool = False) -> dict[str, Any]:
+def field_mapping(field: Field, *, text: Text | None = None) -> dict[str, Any]:
     """Return the mapping of one field; ``text`` makes it searchable by words, exact under ``.keyword``.
 
     An array is a field like its elements: OpenSearch has no other.
@@ -103,7 +155,11 @@ def field_mapping(field: Field, *, text: bool = False) -> dict[str, Any]:
     if field.kind in MAPPING:
         return dict(MAPPING[field.kind])
     keyword = {"type": "keyword", "ignore_above": LONGEST_KEYWORD}
-    return {"type": "text", "fields": {"keyword": keyword}} if text else keyword
+    if text is None:
+        return keyword
+    analyzer = {} if text.analyzer == "standard" else {"analyzer": text.analyzer}
+    more = {name: {"type": "text", "analyzer": name} for name in text.also}
+    return {"type": "text", **analyzer, "fields": {"keyword": keyword, **more}}
 
 
 def document_id(contract: Contract, key: Mapping[str, Any]) -> str:
@@ -132,7 +188,12 @@ class Renderer:
     """Documents of one target, as JSON bytes on one line."""
 
     def __init__(self, target: SearchIndex, contract: Contract) -> None:
-        self._renders = tuple((field.name, render_of(field)) for field in fields(target, contract))
+        own: dict[str, Callable[[Any], Any]] = {
+            shape.field: objects if isinstance(shape, Nested) else json_object for shape in target.objects
+        }
+        own |= {point.name: map_point for point in target.points if not point.lat}
+        self._renders = tuple((each.name, own.get(each.name) or render_of(each)) for each in fields(target, contract))
+        self._points = tuple(point for point in target.points if point.lat)
 
     def document(self, value: Mapping[str, Any]) -> bytes:
         """Return the document of a record, or raise Rejected naming the field that does not fit."""
@@ -142,85 +203,13 @@ class Renderer:
             for name, render in self._renders:
                 given = value[name]
                 shown[name] = given if render is None or given is None else render(given)
+            for point in self._points:
+                name, lat, lon = point.name, value[point.lat], value[point.lon]
+                shown[name] = None if lat is None or lon is None else point_text(lon, lat)
             return orjson.dumps(shown, option=orjson.OPT_UTC_Z)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Rejected(
                 f"The value of {name or 'a field'} does not fit the search index.",
                 stage="write",
-                detail=str(error) if isinstance(error, _Unfit) else type(error).__name__,
+                detail=str(error) if isinstance(error, Unfit) else type(error).__name__,
             ) from error
-
-
-class _Unfit(ValueError):
-    """A value that the index cannot hold; its text says why and holds no value."""
-
-
-def _digits(value: Decimal) -> str:
-    return format(value, "f")
-
-
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise _Unfit("not a finite number")
-    return value
-
-
-def _finite_digits(value: Decimal) -> str:
-    if not value.is_finite():
-        raise _Unfit("not a finite number")
-    return format(value, "f")
-
-
-def _instant(value: datetime) -> datetime | str:
-    """Return an instant as itself where orjson shows six digits and Z, else as that text."""
-    if value.tzinfo is None:
-        raise _Unfit("an instant without a time zone")
-    return value if value.microsecond and value.tzinfo is UTC else _instant_text(value)
-
-
-def _local(value: datetime) -> datetime | str:
-    if value.tzinfo is not None:
-        raise _Unfit("a local time with a time zone")
-    return value if value.microsecond else value.isoformat(timespec="microseconds")
-
-
-def _instant_text(value: datetime) -> str:
-    return f"{value.astimezone(UTC).isoformat(timespec='microseconds')[:-6]}Z"  # without +00:00
-
-
-def _time_text(value: datetime) -> str:
-    return value.isoformat(timespec="microseconds") if value.tzinfo is None else _instant_text(value)
-
-
-def _clock(value: time) -> str:
-    return value.isoformat()  # orjson 3.13 drops the zero of .099999
-
-
-def _base64(value: bytes) -> str:
-    return base64.b64encode(value).decode()
-
-
-def _object(text: str) -> orjson.Fragment:
-    """Return JSON text to be embedded as it is: line breaks stand only between its tokens, and would end the line."""
-    if not text.lstrip(" \t\r\n").startswith("{"):
-        raise _Unfit("JSON that is not an object")
-    return orjson.Fragment(text.replace("\n", " ").replace("\r", " "))
-
-
-def render_of(field: Field) -> Callable[[Any], Any] | None:
-    """Return what a field's values travel as, None where orjson shows them as they are."""
-    if field.item is None:
-        return RENDER.get(field.kind)
-    element = RENDER.get(field.item.kind)
-    return element and (lambda values: [None if value is None else element(value) for value in values])
-
-
-# By kind; kinds that are missing here travel as orjson shows them.
-RENDER: dict[str, Callable[[Any], Any]] = {
-    "float": _finite, "double": _finite, "json": _object, "bytes": _base64, "decimal": _finite_digits,
-    "numeric": _digits, "time-micros": _clock, "timestamp-micros": _instant, "local-timestamp-micros": _local,
-}  # fmt: skip
-# By type; everything else as ``str`` shows it, dates and times in ISO 8601.
-KEY_TEXT: dict[type, Callable[[Any], str]] = {
-    str: str, bool: json.dumps, float: json.dumps, bytes: _base64, datetime: _time_text, Decimal: _digits,
-}  # fmt: skip

@@ -13,10 +13,11 @@ import pytest
 from opensearchpy import OpenSearch
 
 from tailrace import contract
+from tailrace.control.resources.search import compare
 from tailrace.errors import Fatal, Retryable
 from tailrace.sink import mapping
 from tailrace.sink.search import SearchWriter
-from tailrace.targets import DELETED_FIELD, SearchIndex
+from tailrace.targets import DELETED_FIELD, GeoPoint, Nested, SearchIndex, Text
 from tailrace.testing import PARCEL, Tape, parcel
 
 if TYPE_CHECKING:
@@ -236,3 +237,49 @@ def test_people_find_words_and_exact_values(search: Search) -> None:
     assert search.hits({"match": {"note": "lovelace"}}) == ["1"]
     assert search.hits({"term": {"note.keyword": "Bob"}}) == ["2"]
     assert search.hits({"term": {"owner": "ada"}}) == ["1", "2"]
+
+
+RICH: dict[str, Any] = {
+    "text": ("owner", Text("note", analyzer="folded", also=("english",))),
+    "objects": (Nested("detail", {"size": "keyword", "color": "keyword"}),),
+    "points": (GeoPoint("place", lat="amount", lon="exact"),),
+    "analysis": {"analyzer": {"folded": {"tokenizer": "standard", "filter": ["lowercase", "asciifolding"]}}},
+    "shards": 2,
+}
+
+
+def test_analyzers_places_and_nested_objects_are_searched_as_declared(stack: RunningStack) -> None:
+    there = made(stack, SearchIndex(f"rich-{uuid.uuid4().hex[:8]}", record="parcel", **RICH), PARCEL)
+    try:
+        record = parcel(
+            1, note="Zürich parcels", amount=Decimal("47.3700"), exact=Decimal("8.54"),
+            detail='[{"size": "s", "color": "red"}, {"size": "l", "color": "blue", "other": 1.10}]',
+        )  # fmt: skip
+        assert list(there.writer().write([Tape().put(record)], timeout=30)) == []
+
+        assert there.hits({"match": {"note": "zurich"}}) == ["1"]
+        assert there.hits({"match": {"note.english": "parcel"}}) == ["1"]
+        assert there.hits({"geo_distance": {"distance": "5km", "place": {"lat": 47.37, "lon": 8.55}}}) == ["1"]
+        both = [{"term": {"detail.size": "s"}}, {"term": {"detail.color": "blue"}}]
+        assert there.hits({"nested": {"path": "detail", "query": {"bool": {"must": both}}}}) == []
+        assert there.hits({"nested": {"path": "detail", "query": both[1]}}) == ["1"]
+        found = there.client.indices.get(index=mapping.index_name(there.target))[mapping.index_name(there.target)]
+        body = mapping.index_body(there.target, PARCEL)
+        assert compare(there.target.alias, body, mapping.index_name(there.target), found).lines == ()
+    finally:
+        there.client.indices.delete(index=mapping.index_name(there.target))
+        there.client.close()
+
+
+def test_a_place_that_is_not_on_earth_is_rejected_and_the_rest_lands(stack: RunningStack) -> None:
+    target = SearchIndex(f"rich-{uuid.uuid4().hex[:8]}", record="parcel", points=RICH["points"])
+    there, tape = made(stack, target, PARCEL), Tape()
+    try:
+        far = tape.put(parcel(1, amount=Decimal(91), exact=Decimal(0)))
+        rejections = there.writer().write([far, tape.put(parcel(2))], timeout=30)
+
+        assert [(each.position, "place" in each.reason) for each in rejections] == [(0, True)]
+        assert there.hits({"exists": {"field": "place"}}) == ["2"]
+    finally:
+        there.client.indices.delete(index=mapping.index_name(target))
+        there.client.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -13,10 +14,10 @@ import pytest
 from tailrace import contract
 from tailrace.contract import Contract, Field
 from tailrace.control.resources import search
-from tailrace.errors import Refused, Rejected
+from tailrace.errors import ProjectError, Refused, Rejected
 from tailrace.evolution import added
 from tailrace.sink import mapping
-from tailrace.targets import DELETED_FIELD, SearchIndex
+from tailrace.targets import DELETED_FIELD, GeoPoint, Nested, Object, SearchIndex, Text
 from tailrace.testing import PARCEL, parcel
 
 
@@ -182,7 +183,7 @@ def test_an_index_whose_field_has_another_type_cannot_follow_and_the_way_out_is_
         mapping.missing(target, PARCEL, there)
 
     assert "id is integer instead of long" in caught.value.detail
-    assert "tailrace replay" in caught.value.hint
+    assert "tailrace search rebuild parcels" in caught.value.hint
 
 
 def test_an_index_of_the_narrower_types_that_were_mapped_once_serves_until_the_contract_grows() -> None:
@@ -198,3 +199,125 @@ def test_an_index_of_the_narrower_types_that_were_mapped_once_serves_until_the_c
     assert search.compare("sizes", body, "sizes-1", found).action == "conflict"
     with pytest.raises(Refused, match="cannot follow"):
         mapping.missing(target, added(narrow, [], {"n": "long"}), there)
+
+
+RICH = SearchIndex(
+    "parcels",
+    record="parcel",
+    text=("owner", Text("note", analyzer="folded", also=("english",))),
+    objects=(Nested("detail", {"size": "keyword"}),),
+    points=(GeoPoint("place", lat="amount", lon="exact"),),
+    analysis={"analyzer": {"folded": {"tokenizer": "standard", "filter": ["lowercase", "asciifolding"]}}},
+    shards=3,
+    replicas=2,
+    refresh_seconds=0.5,
+)
+
+
+def test_what_is_declared_is_in_the_body_of_the_index() -> None:
+    body = mapping.index_body(RICH, PARCEL)
+
+    index, properties = body["settings"]["index"], body["mappings"]["properties"]
+    assert (index["number_of_shards"], index["number_of_replicas"], index["refresh_interval"]) == (3, 2, "500ms")
+    assert index["analysis"] == RICH.analysis
+    assert properties["note"]["analyzer"] == "folded"
+    assert properties["note"]["fields"]["english"] == {"type": "text", "analyzer": "english"}
+    assert properties["place"] == {"type": "geo_point"}
+    assert properties["detail"] == {"type": "nested", "dynamic": "false", "properties": {"size": {"type": "keyword"}}}
+
+
+def test_a_place_is_made_of_two_fields_and_is_null_where_one_is() -> None:
+    render = mapping.Renderer(RICH, PARCEL).document
+
+    there = orjson.loads(render(parcel(1, amount=Decimal("47.3700"), exact=Decimal("8.54"), detail="[]")))
+    assert there["place"] == "POINT (8.54 47.3700)"
+    assert orjson.loads(render(parcel(1, exact=None)))["place"] is None
+
+
+def test_a_point_of_postgres_is_a_place_with_its_longitude_first_and_anything_else_is_rejected() -> None:
+    render = mapping.Renderer(SearchIndex("parcels", record="parcel", points=(GeoPoint("note"),)), PARCEL).document
+
+    assert orjson.loads(render(parcel(1, note="(8.54,-47.37)")))["note"] == "POINT (8.54 -47.37)"
+    with pytest.raises(Rejected, match="note"):
+        render(parcel(1, note="somewhere"))
+
+
+def test_an_array_of_objects_is_nested_and_any_other_array_is_rejected() -> None:
+    render = mapping.Renderer(RICH, PARCEL).document
+
+    assert orjson.loads(render(parcel(1, detail='[{"size": 1.10}, {}]')))["detail"] == [{"size": 1.1}, {}]
+    for odd in ("[1]", '[{"size": 1}, 2]', "7", "null"):
+        with pytest.raises(Rejected, match="detail"):
+            render(parcel(1, detail=odd))
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        SearchIndex("parcels", record="parcel", text=("nothing",)),
+        SearchIndex("parcels", record="parcel", text=("amount",)),
+        SearchIndex("parcels", record="parcel", fields=("nothing",)),
+        SearchIndex("parcels", record="parcel", objects=(Object("note", {}),)),
+        SearchIndex("parcels", record="parcel", points=(GeoPoint("place", lat="note", lon="amount"),)),
+        SearchIndex("parcels", record="parcel", points=(GeoPoint("place"),)),
+    ],
+)
+def test_a_declaration_that_the_contract_does_not_bear_is_refused_by_name(target: SearchIndex) -> None:
+    with pytest.raises(ProjectError, match="parcels"):
+        mapping.index_body(target, PARCEL)
+
+
+def stands(target: SearchIndex, **settings: Any) -> dict[str, Any]:
+    """Return what OpenSearch says of an index made for a target."""
+    body = mapping.index_body(target, PARCEL)
+    index = {name: shown(value) for name, value in {**body["settings"]["index"], **settings}.items()}
+    return {"mappings": body["mappings"], "settings": {"index": index}, "aliases": body["aliases"]}
+
+
+def shown(value: Any) -> Any:
+    return {name: shown(each) for name, each in value.items()} if isinstance(value, dict) else str(value)
+
+
+def step(wanted: SearchIndex, found: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+    made = search.compare("parcels", mapping.index_body(wanted, PARCEL), "parcels-000001", found, load="30s")
+    return made.action, made.lines
+
+
+def test_what_opensearch_can_do_in_place_is_a_change_and_the_rest_names_the_way_to_a_new_index() -> None:
+    plain = SearchIndex("parcels", record="parcel", text=("note",), objects=(Object("detail", {"size": "keyword"}),))
+
+    assert step(plain, stands(plain)) == ("none", ())
+    for better in (
+        replace(plain, text=(Text("note", also=("english",)),)),
+        replace(plain, objects=(Object("detail", {"size": "keyword", "weight": "double"}),)),
+        replace(plain, points=(GeoPoint("place", lat="amount", lon="exact"),)),
+        replace(plain, replicas=2),
+        replace(plain, refresh_seconds=5),
+    ):
+        action, [line] = step(better, stands(plain))
+        assert action == "change", line
+    for other in (
+        replace(plain, text=(Text("note", analyzer="english"),)),
+        replace(plain, text=("owner", "note")),
+        replace(plain, text=()),
+        replace(plain, objects=(Nested("detail", {"size": "keyword"}),)),
+        replace(plain, objects=(Object("detail", {"size": "long"}),)),
+        replace(plain, shards=2),
+        replace(plain, analysis={"analyzer": {"own": {"tokenizer": "standard"}}}),
+    ):
+        action, lines = step(other, stands(plain))
+        assert action == "conflict", other
+        assert all("`tailrace search rebuild parcels`" in line for line in lines)
+
+
+def test_an_analyzer_that_is_no_longer_declared_needs_a_new_index() -> None:
+    assert step(SearchIndex("parcels", record="parcel", text=("note",)), stands(
+        SearchIndex("parcels", record="parcel", text=(Text("note", analyzer="english"),))
+    ))[0] == "conflict"  # fmt: skip
+
+
+def test_a_refresh_interval_of_a_load_is_the_workers_to_set_back() -> None:
+    plain = SearchIndex("parcels", record="parcel")
+
+    assert step(plain, stands(plain, refresh_interval="30s")) == ("none", ())
+    assert step(plain, stands(plain, refresh_interval="7s")) == ("change", ("refresh_interval: 7s -> 1s",))

@@ -1,7 +1,8 @@
 """Search indexes: ``<alias>-000001`` with an explicit mapping, behind an alias that hides delete markers.
 
-Where the alias already points at another index, that one is compared. New fields are added in place; a field's type
-cannot be changed in place, so it is a conflict.
+Where the alias already points at another index, that one is compared. What OpenSearch can change in place is a change:
+new fields, subfields and properties, replicas, the refresh interval. What it cannot (a type, an analyzer, shards) is a
+conflict, whose way out is `tailrace search rebuild`.
 """
 
 from __future__ import annotations
@@ -63,10 +64,11 @@ class SearchIndexResource:
         self._services, self._target = services, target
         contract = services.project.contract(target.record)
         self._body, self._narrow = mapping.index_body(target, contract), mapping.narrower(contract)
+        self._load = None if target.load_refresh_seconds is None else mapping.interval(target.load_refresh_seconds)
 
     def inspect(self) -> Step:
         """Compare the mapping behind the alias with the contract."""
-        return compare(self._target.alias, self._body, *self._found(), narrow=self._narrow)
+        return compare(self._target.alias, self._body, *self._found(), narrow=self._narrow, load=self._load)
 
     def apply(self) -> None:
         """Create index and alias, or add the new fields and set the alias's filter."""
@@ -76,9 +78,20 @@ class SearchIndexResource:
                 self._services.search.indices.create(index=index, body=self._body)
                 return
             there = found.get("mappings", {}).get("properties", {})
-            lacking = {name: shape for name, shape in self._body["mappings"]["properties"].items() if name not in there}
+            wanted = self._body["mappings"]["properties"]
+            lacking = {
+                name: shape
+                for name, shape in wanted.items()
+                if name not in there or (not same(there[name], shape) and additions(there[name], shape))
+            }
             mappings = {**self._body["mappings"], "properties": lacking}
             self._services.search.indices.put_mapping(index=index, body=mappings)
+            moved = {
+                name: self._body["settings"]["index"][name]
+                for name in movable(self._body, found.get("settings"), self._load)
+            }
+            if moved:
+                self._services.search.indices.put_settings(index=index, body={"index": moved})
             alias = self._body["aliases"][self._target.alias]
             self._services.search.indices.put_alias(index=index, name=self._target.alias, body=alias)
 
@@ -104,8 +117,12 @@ def compare(
     found: Mapping[str, Any] | None,
     *,
     narrow: Mapping[str, str] = NOTHING,
+    load: str | None = None,
 ) -> Step:
-    """Return the step that an index calls for; ``narrow`` are types, by field, that do as well as the wanted ones."""
+    """Return the step that an index calls for; ``narrow`` are types, by field, that do as well as the wanted ones.
+
+    ``load`` is the refresh interval that a worker sets, and sets back, while it is far behind.
+    """
     wanted = body["mappings"]["properties"]
     if found is None:
         return Step(
@@ -116,23 +133,77 @@ def compare(
             KIND, index, "conflict", ("an index has the name of the alias: remove it, or choose another alias",)
         )
     there = found.get("mappings", {}).get("properties", {})
-    wrong = [
-        f"field {name}: {_type(there[name])} -> {_type(shape)} cannot be done in place; use another alias and replay"
-        for name, shape in wanted.items()
-        if name in there and not same(there[name], shape) and _type(there[name]) != narrow.get(name)
-    ]
+    wrong, lines = list(fixed(body.get("settings", {}), found.get("settings"))), []
+    for name, shape in wanted.items():
+        if name not in there:
+            lines.append(f"+ field {name}: {_type(shape)}")
+        elif not same(there[name], shape) and _type(there[name]) != narrow.get(name):
+            more = additions(there[name], shape)
+            lines += [f"field {name}: + {each}; documents have it once they are written again" for each in more]
+            if not more:
+                wrong.append(f"field {name}: {_differing(there[name], shape)}")
     if wrong:
-        return Step(KIND, index, "conflict", tuple(wrong))
-    lines = [f"+ field {name}: {_type(shape)}" for name, shape in wanted.items() if name not in there]
+        way = f"`tailrace search rebuild {alias}` builds a new index beside this one"
+        return Step(KIND, index, "conflict", tuple(f"{each} cannot be done in place; {way}" for each in wrong))
     if str(found.get("mappings", {}).get("dynamic")) != "strict":
         lines.append("dynamic: strict")
+    lines += [f"{name}: {was} -> {now}" for name, (was, now) in movable(body, found.get("settings"), load).items()]
     if found.get("aliases", {}).get(alias, {}).get("filter") != body["aliases"][alias]["filter"]:
         lines.append(f"alias {alias}: hide delete markers")
     return Step(KIND, index, "change" if lines else "none", tuple(lines))
 
 
+def fixed(wanted: Mapping[str, Any], found: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield what is another setting than was declared, of those that an index keeps for its life."""
+    if found is None:
+        return
+    was, now = found.get("index", {}), wanted.get("index", {})
+    if str(was.get("number_of_shards", "1")) != str(now.get("number_of_shards", "1")):
+        yield f"shards: {was.get('number_of_shards')} -> {now.get('number_of_shards')}"
+    if not _equal_text(was.get("analysis", {}), now.get("analysis", {})):
+        yield "analysis: other analyzers"
+
+
+def movable(body: Mapping[str, Any], found: Mapping[str, Any] | None, load: str | None) -> dict[str, tuple[str, str]]:
+    """Return the settings that differ and can be changed in place: what they are, and what they are to be."""
+    if found is None:
+        return {}
+    now, was = body["settings"]["index"], found.get("index", {})
+    names = [name for name in now if name not in ("number_of_shards", "analysis")]
+    moved = {name: (str(was.get(name)), str(now[name])) for name in names if str(was.get(name)) != str(now[name])}
+    if was.get("refresh_interval") == load:
+        moved.pop("refresh_interval", None)
+    return moved
+
+
+def additions(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Return what a field gains, when that is all that differs and OpenSearch can do it in place; else nothing."""
+    groups = ("fields", "properties")
+    rest = {name: value for name, value in wanted.items() if name not in groups}
+    if not same(found, rest) or any(name in found and name not in wanted for name in ("analyzer", "type")):
+        return []
+    kept = all(same(found.get(group, {}), _common(found.get(group, {}), wanted.get(group, {}))) for group in groups)
+    if not kept:
+        return []
+    return [f"{group[:-1] if group == 'fields' else 'property'} {name}" for group in groups
+            for name in wanted.get(group, {}) if name not in found.get(group, {})]  # fmt: skip
+
+
+def _common(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: shape for name, shape in wanted.items() if name in found}
+
+
+def _differing(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    if _type(found) != _type(wanted):
+        return f"{_type(found)} -> {_type(wanted)}"
+    names = [name for name in sorted({*found, *wanted}) if name != "fields" and found.get(name) != wanted.get(name)]
+    return f"another {', '.join(names) or 'subfield'}"
+
+
 def same(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Say whether a field is mapped as wanted; what OpenSearch shows besides is its default."""
+    """Say whether a field is mapped as wanted; what OpenSearch shows besides is its default, but for an analyzer."""
+    if wanted.get("type") == "text" and "analyzer" in found and "analyzer" not in wanted:
+        return False
     return all(_equal(found.get(name), value) for name, value in wanted.items())
 
 
@@ -142,6 +213,19 @@ def _equal(found: Any, wanted: Any) -> bool:
     if isinstance(wanted, int | float) and isinstance(found, int | float):
         return float(found) == float(wanted)
     return bool(found == wanted)
+
+
+def _equal_text(found: Any, wanted: Any) -> bool:
+    """Compare settings, which OpenSearch shows as text."""
+    if isinstance(wanted, dict):
+        return (
+            isinstance(found, dict)
+            and found.keys() == wanted.keys()
+            and all(_equal_text(found[name], wanted[name]) for name in wanted)
+        )
+    if isinstance(wanted, list | tuple):
+        return isinstance(found, list) and list(map(str, found)) == list(map(str, wanted))
+    return str(found).lower() == str(wanted).lower()
 
 
 def _type(shape: Mapping[str, Any]) -> str:

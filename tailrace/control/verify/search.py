@@ -21,12 +21,13 @@ from opensearchpy.serializer import JSONSerializer
 from tailrace.control.verify.expected import Unfit, parsed_json, plain, shape, text
 from tailrace.control.verify.store import Fields, Pair, Seen
 from tailrace.errors import Refused, Unreachable
-from tailrace.targets import DELETED_FIELD, SearchIndex
+from tailrace.targets import DELETED_FIELD, Nested, SearchIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tailrace.contract import Field
+    from tailrace.targets import GeoPoint
 
 PAGE = 5_000
 LONGEST_ID = 512
@@ -53,6 +54,8 @@ class Search:
         self._fields = {
             name: field for name, field in pair.contract.by_name.items() if name in names or name in pair.contract.key
         }
+        self._places = {point.name: point for point in target.points}
+        self._arrays = {shape.field for shape in target.objects if isinstance(shape, Nested)}
 
     def close(self) -> None:
         """Close the connections."""
@@ -60,7 +63,12 @@ class Search:
 
     def expected(self, pair: Pair, record: Mapping[str, Any]) -> tuple[str, Fields]:
         """Return the document that a record has to be, or raise Unfit."""
-        fields = {name: _rendered(field, record[name]) for name, field in self._fields.items()}
+        fields = {
+            name: _rendered(field, record[name], array=name in self._arrays)
+            for name, field in self._fields.items()
+            if name not in self._places
+        }
+        fields |= {name: _place(point, record) for name, point in self._places.items()}
         return identity([record[name] for name in pair.contract.key]), fields
 
     def scan(self) -> Iterator[Seen]:
@@ -110,7 +118,8 @@ class Search:
         pair = self.pairs[0]
         held = {**dict.fromkeys(pair.optional), **source}
         fields = {name: _read(field, held[name]) for name, field in self._fields.items() if name in held}
-        for name in source.keys() - self._fields.keys() - {DELETED_FIELD}:
+        fields |= {name: source.get(name) for name in self._places}
+        for name in source.keys() - self._fields.keys() - self._places.keys() - {DELETED_FIELD}:
             fields[name] = "unexpected: " + shape(source[name])
         key = tuple(_text(pair.contract.by_name[name], source.get(name)) for name in pair.contract.key)
         return Seen(hit["_id"], fields, key if all(key) else None, pair)
@@ -139,7 +148,24 @@ def identity(key: Sequence[Any]) -> str:
     return joined if plain_id else "sha256:" + hashlib.sha256(encoded).hexdigest()
 
 
-def _rendered(field: Field, value: Any) -> Any:
+def _place(point: GeoPoint, record: Mapping[str, Any]) -> str | None:
+    """Return a place as a document has to hold it: well-known text, longitude first."""
+    if point.lat:
+        given = [record[point.lon], record[point.lat]]
+        if None in given:
+            return None
+        return (
+            "POINT (" + " ".join(format(each, "f") if isinstance(each, Decimal) else str(each) for each in given) + ")"
+        )
+    if record[point.name] is None:
+        return None
+    shown = str(record[point.name])
+    if not (shown.startswith("(") and shown.endswith(")") and shown.count(",") == 1):
+        raise Unfit(f"{point.name} is no point")
+    return f"POINT ({shown[1:-1].replace(',', ' ')})"
+
+
+def _rendered(field: Field, value: Any, *, array: bool = False) -> Any:
     """Return what a document has to hold, in the form that ``_read`` gives."""
     if field.item and value is not None:
         return [_rendered(field.item, entry) for entry in value]
@@ -151,7 +177,8 @@ def _rendered(field: Field, value: Any) -> Any:
         return _number(field, value)
     if field.kind == "json":
         found = parsed_json(field.name, value)
-        if not isinstance(found, dict):
+        listed = array and isinstance(found, list) and all(isinstance(each, dict) for each in found)
+        if not (listed or isinstance(found, dict)):
             raise Unfit(f"{field.name} is JSON but no object, which the index cannot hold")
         return shape(found)
     return base64.b64encode(value).decode() if field.kind == "bytes" else text(value)

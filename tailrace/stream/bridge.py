@@ -76,6 +76,12 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         super().__init__(*args, **kwargs)
         self._begins: dict[Any, int] = {}  # the oldest offsets, when they were asked for
 
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        """Make the consumer read what is committed: Faust would read open and aborted Kafka transactions too."""
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"  # noqa: SLF001 - Faust offers it with its own transactions only
+        return consumer
+
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         consumer, assigned = self._ensure_consumer(), self.assignment()
         wanted = {

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
+from confluent_kafka import Producer
 
 from tailrace import change, version
 from tailrace.deadline import wait_for
@@ -240,3 +241,34 @@ def test_records_that_retention_took_before_they_were_processed_stop_the_worker(
     assert process.wait(60) == 70, pipeline.log()[-3000:]
     assert "removed from a topic before they were processed" in pipeline.log()
     assert pipeline.committed()[1] == 30
+
+
+def test_records_of_a_kafka_transaction_wait_for_its_end_and_those_of_an_aborted_one_are_never_conformed(
+    pipeline: RawPipeline,
+) -> None:
+    producers = [
+        Producer({"bootstrap.servers": pipeline.endpoints.kafka, "transactional.id": f"{pipeline.name}-{number}"})
+        for number in range(2)
+    ]
+
+    def begin(producer: Producer, number: int) -> None:
+        producer.begin_transaction()
+        producer.produce(pipeline.raw, message(payload("c", after=reading(number))), b'{"id":%d}' % number, 1)
+        assert producer.flush(30) == 0
+
+    for producer in producers:
+        producer.init_transactions(30)
+    begin(producers[0], 1)
+    producers[0].abort_transaction(30)
+    begin(producers[0], 4)
+    producers[0].commit_transaction(30)
+    begin(producers[1], 7)  # open, and a record of nobody's transaction behind it
+    pipeline.write(reading(10))
+    with working(pipeline):
+        wait_for(pipeline.outputs, timeout=30, what="what was committed")
+        assert [pipeline.value(found)["id"] for found in pipeline.outputs()] == [4]
+        producers[1].commit_transaction(30)
+        pipeline.write(reading(13))
+        pipeline.wait_until_committed()
+    assert [pipeline.value(found)["id"] for found in pipeline.outputs()] == [4, 7, 10, 13]
+    assert not pipeline.dead_letters()

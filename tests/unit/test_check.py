@@ -223,8 +223,9 @@ def test_a_setting_that_is_left_out_is_named_with_the_reason(key: str) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("tombstones.on.delete", "false"), ("value.converter.schemas.enable", "false"), ("transforms", "unwrap")],
-)
+    [("tombstones.on.delete", "false"), ("value.converter.schemas.enable", "false"), ("transforms", "unwrap"),
+     ("exactly.once.support", "required")],
+)  # fmt: skip
 def test_a_setting_that_would_lose_something_is_an_error(key: str, value: str) -> None:
     found = only(shop(config={key: value}), seen())
     assert found.severity == "error"

@@ -1,4 +1,4 @@
-"""What a sink worker survives: kill -9 under load, a store that goes away in mid-run or is away at start."""
+"""What a sink worker survives: kill -9 under load, a store that goes away or hangs, its own death taken for granted."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
 
+from tailrace import topics
 from tailrace.deadline import wait_for
 from tailrace.errors import Fatal
 from tailrace.targets import DynamoDBTable
@@ -28,6 +30,22 @@ if TYPE_CHECKING:
 SINK = """
 from tailrace import DynamoDBTable
 parcels = DynamoDBTable("{table}", record="parcel", pk="OWNER#{{owner}}", sk="PARCEL#{{id}}")
+"""
+HANGING = """
+import pathlib
+import threading
+
+class Hanging:
+    records = ("parcel",)
+
+    def write(self, batch, *, timeout):
+        (pathlib.Path(__file__).parent.parent / "arrived").touch()
+        threading.Event().wait()
+
+    def close(self):
+        pass
+
+sink = Hanging()
 """
 KILLS = 4
 
@@ -72,12 +90,18 @@ def traffic(tape: Tape, start: int, count: int) -> tuple[list[Any], dict[int, di
 class Process:
     """The worker as a process of its own, as people run it."""
 
-    def __init__(self, pipeline: Conformed) -> None:
-        command = [sys.executable, "-m", "tailrace", "run", "sink", "dynamodb", "--project", str(pipeline.folder)]
+    def __init__(self, pipeline: Conformed, sink: str = "dynamodb", instance: str = "0") -> None:
+        command = [sys.executable, "-m", "tailrace", "run", "sink", sink, "--project", str(pipeline.folder)]
         self._log = (pipeline.folder / "worker.log").open("ab")
         self._process = subprocess.Popen(
-            command, stdout=self._log, stderr=self._log, env={**os.environ, "TAILRACE_INSTANCE": "0"}
+            command, stdout=self._log, stderr=self._log, env={**os.environ, "TAILRACE_INSTANCE": instance}
         )
+
+    def freeze(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
 
     def signal(self, number: int, timeout: float = 30) -> int:
         self._process.send_signal(number)
@@ -114,6 +138,56 @@ def test_a_worker_killed_again_and_again_under_load_leaves_the_store_equal(
         assert last.signal(signal.SIGTERM) == 0
         assert pipeline.dead_letters("dynamodb") == []
     assert {item["id"]: item for item in store.current()} == left
+
+
+def test_a_worker_that_wakes_up_after_others_took_its_partitions_commits_nothing_of_them(
+    store: DynamoDBStore, tmp_path: Path
+) -> None:
+    tape = Tape()
+    left: dict[int, dict[str, Any]] = {}
+    seen: list[dict[int, int]] = []
+
+    with pipeline_to(store, tmp_path) as pipeline:
+
+        def send(start: int, count: int) -> None:
+            changes, more = traffic(tape, start, count)
+            left.update(more)
+            pipeline.send(changes)
+
+        def back() -> bool:
+            """Say whether both are members; look at the offsets meanwhile."""
+            seen.append(pipeline.committed("dynamodb"))
+            return pipeline.admin.members(topics.group(pipeline.name, "dynamodb")) == 2
+
+        zombie = Process(pipeline, instance="")
+        send(0, 1500)
+        wait_until_past(pipeline, 0)
+        zombie.freeze()  # in the middle of its batches
+        with running(pipeline.load(), "dynamodb"):
+            send(1500, 300)
+            pipeline.wait_until_committed("dynamodb")
+            zombie.wake()
+            wait_for(back, timeout=60, what="the worker to come back", every=0.05)
+            send(1800, 300)
+            pipeline.wait_until_committed("dynamodb")
+        assert zombie.signal(signal.SIGTERM) == 0
+        assert pipeline.dead_letters("dynamodb") == []
+
+    assert all(later[each] >= offset for now, later in pairwise(seen) for each, offset in now.items())
+    assert {item["id"]: item for item in store.current()} == left
+
+
+def test_a_worker_whose_store_hangs_ends_within_thirty_seconds_of_a_sigterm(
+    stack: RunningStack, tmp_path: Path
+) -> None:
+    pipeline = Conformed(tmp_path / "project", stack.endpoints, {"hanging": HANGING})
+    pipeline.send([Tape().put(parcel(number)) for number in range(6)])
+    worker = Process(pipeline, "hanging")
+    wait_for((pipeline.folder / "arrived").exists, timeout=60, what="a batch to hang")
+
+    assert worker.signal(signal.SIGTERM, timeout=30) == 0
+    assert set(pipeline.committed("hanging").values()) == {-1001}
+    pipeline.remove()
 
 
 def test_a_store_that_goes_away_in_mid_run_pauses_the_worker_and_loses_nothing(

@@ -269,6 +269,6 @@ def test_records_of_a_kafka_transaction_wait_for_its_end_and_those_of_an_aborted
         assert [pipeline.value(found)["id"] for found in pipeline.outputs()] == [4]
         producers[1].commit_transaction(30)
         pipeline.write(reading(13))
-        pipeline.wait_until_committed()
+        wait_for(lambda: len(pipeline.outputs()) >= 4, timeout=30, what="what was open")  # its marker may be the last
     assert [pipeline.value(found)["id"] for found in pipeline.outputs()] == [4, 7, 10, 13]
     assert not pipeline.dead_letters()

@@ -9,7 +9,7 @@ so that two different keys never render to the same string.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from string import Formatter
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -25,6 +25,7 @@ RECORD_ATTRIBUTE = "_type"  # DynamoDB, the record's name
 DELETED_ATTRIBUTE = "_deleted"  # DynamoDB, true on a tombstone item
 TTL_ATTRIBUTE = "_ttl"  # DynamoDB, seconds since 1970, on tombstones and where ``ttl`` is declared
 DELETED_FIELD = "tailrace_deleted"  # OpenSearch, true on a delete marker, which the alias filters out
+POINTER = ("_s3", "bytes", "sha256")  # DynamoDB, the map that stands for a value which lies in an object of its own
 LAKE_COLUMNS = ("_op", "_version", "_lsn", "_committed_at", "_partition", "_offset")
 
 
@@ -61,12 +62,22 @@ class Index:
 
 
 @dataclass(frozen=True)
+class Mirror:
+    """The same item once more under another key; it is in none of the table's indexes."""
+
+    pk: str
+    sk: str
+
+
+@dataclass(frozen=True)
 class DynamoDBTable:
     """One record as items of one DynamoDB table; several records may share a table (single-table design).
 
-    ``pk`` and ``sk`` are key templates over the record's fields; ``ttl`` names a timestamp field after which
-    DynamoDB may remove the item. ``write`` is how: "transact", a hundred puts in a call at twice the write units, or
-    "put", each alone at half the cost and a fraction of the speed. Both are guarded alike.
+    ``pk`` and ``sk`` are key templates over the record's fields, ``mirrors`` more keys under which every item is
+    written; ``ttl`` names a timestamp field after which DynamoDB may remove the item; ``sets`` names arrays that are
+    written as sets. ``write`` is how: "transact", a hundred puts in a call at twice the write units, or "put", each
+    alone at half the cost and a fraction of the speed. ``oversize`` says what becomes of an item of more than 400 KB:
+    a dead letter, or its largest values lie in the lake's bucket and the item points to them.
     """
 
     table: str
@@ -76,11 +87,26 @@ class DynamoDBTable:
     indexes: tuple[Index, ...] = ()
     ttl: str | None = None
     write: Literal["transact", "put"] = "transact"
+    mirrors: tuple[Mirror, ...] = ()
+    sets: tuple[str, ...] = ()
+    oversize: Literal["reject", "s3"] = "reject"
+
+    def __post_init__(self) -> None:
+        """Refuse words that mean nothing."""
+        for name, known in (("write", ("transact", "put")), ("oversize", ("reject", "s3"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} of a DynamoDBTable is one of {', '.join(known)}")
 
     @property
     def key_fields(self) -> tuple[str, ...]:
         """The record's fields that the item's key is made of."""
         return template_fields(self.pk) + template_fields(self.sk)
+
+    @property
+    def shapes(self) -> tuple[DynamoDBTable, ...]:
+        """One table for each key that a record is written under: its own, with its indexes, then each mirror's."""
+        own = replace(self, mirrors=())
+        return (own, *(replace(own, pk=mirror.pk, sk=mirror.sk, indexes=()) for mirror in self.mirrors))
 
 
 @dataclass(frozen=True)

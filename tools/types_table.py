@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the source tr
 
 from tailrace import contract
 from tailrace.contract import Field
-from tailrace.sink import dynamodb_items, mapping, parquet
+from tailrace.sink import dynamodb_values, mapping, parquet
 from tailrace.source import types
 
 SAMPLES: dict[str, Any] = {
@@ -101,7 +101,7 @@ def field(kind: str) -> Field:
 
 def dynamodb(kind: str) -> str:
     """Return the type of the attribute."""
-    (found,) = dynamodb_items.attribute_of(field(kind))(SAMPLES[kind])
+    (found,) = dynamodb_values.attribute_of(field(kind))(SAMPLES[kind])
     return ATTRIBUTES[found]
 
 

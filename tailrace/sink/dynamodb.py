@@ -24,6 +24,7 @@ from tailrace.sink.crew import Crew
 from tailrace.sink.dynamodb_answers import LAST, Verdict
 from tailrace.sink.dynamodb_calls import Calls
 from tailrace.sink.dynamodb_items import Put, Renderer
+from tailrace.sink.dynamodb_overflow import Overflow
 from tailrace.sink.dynamodb_rate import Rate
 from tailrace.sink.writer import Batching, Written
 
@@ -43,13 +44,16 @@ SHORTEST, LONGEST = 0.05, 5.0  # seconds between two attempts of a put
 class DynamoDBWriter:
     """Writes one record to one table; ``write`` may be called from several threads."""
 
-    def __init__(self, target: DynamoDBTable, contract: Contract, endpoints: Endpoints) -> None:
+    def __init__(
+        self, target: DynamoDBTable, contract: Contract, endpoints: Endpoints, *, bucket: str = "lake"
+    ) -> None:
         self.records: Sequence[str] = (target.record,)
         self.batching = Batching()
         self._table = target.table
         self._call_puts = CALL_PUTS if target.write == "transact" else 1
         self._renderer = Renderer(target, contract)
         self._calls = Calls(target.table, endpoints.dynamodb)
+        self._overflow = Overflow(bucket, endpoints.s3) if target.oversize == "s3" else None
         self._pace = Pace()
         self._width = CALLS_AT_ONCE[target.write]
         self._crew = Crew(self._width)
@@ -68,11 +72,13 @@ class DynamoDBWriter:
         """Need nothing: the guard is in the items."""
 
     def write(self, batch: Sequence[Change], *, timeout: float) -> Written:
-        """Make the batch durable."""
+        """Make the batch durable: first the objects that items point to, then the items."""
         deadline = Deadline.after(timeout)
         puts, rejections = self._rendered(batch)
+        puts = newest(puts)
+        self._spill(puts)
         stale = 0
-        for put, verdict in self._sent(self._cut(newest(puts)), deadline):
+        for put, verdict in self._sent(self._cut(puts), deadline):
             stale += verdict is Verdict.STALE
             if verdict is Verdict.INVALID:
                 rejections[put.position] = "DynamoDB refuses the item as invalid."
@@ -82,6 +88,8 @@ class DynamoDBWriter:
         """Close the connections."""
         self._crew.close()
         self._calls.close()
+        if self._overflow is not None:
+            self._overflow.close()
 
     def _rendered(self, batch: Sequence[Change]) -> tuple[list[Put], dict[int, str]]:
         puts: list[Put] = []
@@ -93,6 +101,12 @@ class DynamoDBWriter:
             except Rejected as error:
                 rejections[position] = str(error)
         return puts, rejections
+
+    def _spill(self, puts: Sequence[Put]) -> None:
+        """Write the objects that items point to; Retryable while S3 is away."""
+        if self._overflow is not None:
+            for spill in (spill for put in puts for spill in put.spills):
+                self._overflow.write(spill)
 
     def _cut(self, puts: list[Put]) -> list[list[Put]]:
         """Cut puts into what one thread sends: a transaction each, or a share of the single puts."""

@@ -19,7 +19,8 @@ def open_sink(declared: Target | Sink, project: Project) -> Sink:
     if isinstance(declared, DynamoDBTable):
         from tailrace.sink.dynamodb import DynamoDBWriter  # noqa: PLC0415 - boto3 only where it is used
 
-        return DynamoDBWriter(declared, project.contract(declared.record), project.endpoints)
+        bucket = project.settings.lake.bucket
+        return DynamoDBWriter(declared, project.contract(declared.record), project.endpoints, bucket=bucket)
     if isinstance(declared, LakeTable):
         from tailrace.sink.lake import LakeWriter  # noqa: PLC0415 - pyarrow only where it is used
 

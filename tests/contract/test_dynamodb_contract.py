@@ -10,9 +10,12 @@ from uuid import uuid4
 
 import pytest
 from boto3.dynamodb.types import TypeDeserializer
+from botocore.exceptions import ClientError
 
 from tailrace import aws
 from tailrace.sink.dynamodb import DynamoDBWriter
+from tailrace.sink.dynamodb_items import ITEM_BYTES
+from tailrace.sink.dynamodb_values import DEPTH, document, item_size
 from tailrace.targets import DynamoDBTable, Index
 from tailrace.testing import PARCEL, SinkContract, Store, Tape, parcel
 
@@ -149,3 +152,39 @@ class TestDynamoDBWriter(SinkContract):
 
         assert [rejection.position for rejection in rejections] == [1]
         assert sorted(item["id"] for item in table.current()) == [1, 3]
+
+    @pytest.mark.parametrize("table", ["transact"], indirect=True)
+    @pytest.mark.parametrize(
+        "value",
+        [
+            {"S": "é€😀"},
+            {"B": b"\x00\xff"},
+            {"BOOL": True},
+            {"L": []},
+            {"L": [{"NULL": True}, {"S": ""}, {"L": [{"M": {}}]}]},
+            {"M": {"é": {"N": "0"}, "b": {"SS": ["", "abc"]}}},
+            {"NS": ["1", "-12", "1.5", "15000", "-0.001"]},
+            {"N": "-" + "1" * 38},
+            {"N": "12345E+100"},
+        ],
+    )
+    def test_sizes_are_those_of_dynamodb_to_the_byte(self, table: DynamoDBStore, value: dict[str, Any]) -> None:
+        item: dict[str, Any] = {"pk": {"S": "é"}, "sk": {"S": "-"}, "fill": {"S": ""}, "value": value}
+        item["fill"] = {"S": "x" * (ITEM_BYTES - item_size(item))}
+        table.client.put_item(TableName=table.target.table, Item=item)
+
+        item["fill"] = {"S": item["fill"]["S"] + "x"}
+        with pytest.raises(ClientError, match=r"[Ss]ize"):
+            table.client.put_item(TableName=table.target.table, Item=item)
+
+    @pytest.mark.parametrize("table", ["transact"], indirect=True)
+    def test_json_is_taken_as_deep_as_dynamodb_takes_it(self, table: DynamoDBStore) -> None:
+        tape = Tape()
+        deep = ["[" * levels + "1" + "]" * levels for levels in (DEPTH, DEPTH + 1)]
+
+        rejections = table.open().write([tape.put(parcel(n, detail=text)) for n, text in enumerate(deep)], timeout=10)
+
+        assert [(rejection.position, "deeper" in rejection.reason) for rejection in rejections] == [(1, True)]
+        item = {"pk": {"S": "p"}, "sk": {"S": "s"}, "x": {"L": [document(deep[0])]}}
+        with pytest.raises(ClientError, match=r"[Nn]est"):
+            table.client.put_item(TableName=table.target.table, Item=item)

@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow.parquet as pq
 from hypothesis import given, settings
 
-from tailrace.control.verify import dynamodb, expected, lake, search
-from tailrace.sink import dynamodb_items, mapping, parquet
+from tailrace.control.verify import dynamodb_values as stored
+from tailrace.control.verify import expected, lake, search
+from tailrace.sink import dynamodb_values, mapping, parquet
 from tailrace.targets import SearchIndex
 from tests.property.test_parquet import EVERY, RECORDS, change
 
@@ -28,14 +29,14 @@ def test_an_attribute_is_what_verify_expects_or_both_refuse_it(value: dict[str, 
     for name, wanted in fitted(value).items():
         field = EVERY.by_name[name]
         try:
-            written = dynamodb_items.NULL if value[name] is None else dynamodb_items.attribute_of(field)(value[name])
-        except dynamodb_items.Unfit:
+            written = dynamodb_values.NULL if value[name] is None else dynamodb_values.attribute_of(field)(value[name])
+        except dynamodb_values.Unfit:
             written = None
         try:
-            found = dynamodb._attribute(field, wanted)
+            found = stored.attribute(field, wanted)
         except expected.Unfit:
             found = None
-        assert (None if written is None else dynamodb.tagged(written)) == found, name
+        assert (None if written is None else stored.tagged(written)) == found, name
 
 
 @patiently

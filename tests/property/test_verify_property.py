@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailrace.control.verify.compare import Ledger, verdict
-from tailrace.control.verify.dynamodb import tagged
+from tailrace.control.verify.dynamodb_values import tagged
 from tailrace.control.verify.expected import plain, shape
 
 values = st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False)

@@ -11,7 +11,9 @@ import pytest
 from tailrace.errors import Rejected
 from tailrace.sink.dynamodb import CALL_BYTES, chunks, newest
 from tailrace.sink.dynamodb_answers import CODES
-from tailrace.sink.dynamodb_items import Put, Renderer, Unfit, document, item_size, key_part, number, seconds
+from tailrace.sink.dynamodb_items import Put, Renderer
+from tailrace.sink.dynamodb_keys import key_part
+from tailrace.sink.dynamodb_values import Unfit, document, item_size, number, seconds
 from tailrace.targets import DynamoDBTable
 from tailrace.testing import PARCEL, Tape, parcel
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TIMES = ("timestamp-micros", "local-timestamp-micros", "date")
 FREE = {"string", "json"}  # kinds whose values may hold any character
+NO_SET = ("boolean", "json")  # kinds of which DynamoDB has no sets
 TEXTS = ("string", "json", "uuid", "numeric", "time-micros")
 
 
@@ -48,8 +49,21 @@ def _targets(project: Project) -> Iterator[tuple[str, Target]]:
                 yield module, target
 
 
+def _shapes(project: Project) -> Iterator[tuple[str, Target]]:
+    """Yield every target, a DynamoDB table once for each key that it writes."""
+    for module, target in _targets(project):
+        for shape in target.shapes if isinstance(target, DynamoDBTable) else (target,):
+            yield module, shape
+
+
 def _templates(target: DynamoDBTable) -> tuple[str, ...]:
-    return (target.pk, target.sk, *(part for index in target.indexes for part in (index.pk, index.sk)))
+    indexed = (part for index in target.indexes for part in (index.pk, index.sk))
+    return (*(part for shape in target.shapes for part in (shape.pk, shape.sk)), *indexed)
+
+
+def _key_fields(target: DynamoDBTable) -> tuple[str, ...]:
+    """Return the fields that the keys of an item are made of, its mirrors' included."""
+    return tuple(dict.fromkeys(name for shape in target.shapes for name in shape.key_fields))
 
 
 def _dynamodb(place: str, target: DynamoDBTable, contract: Contract) -> Iterator[Finding]:
@@ -62,8 +76,9 @@ def _dynamodb(place: str, target: DynamoDBTable, contract: Contract) -> Iterator
             return
         yield from _ambiguous(place, template, contract)
     named += [index.when for index in target.indexes if index.when]
-    yield from _fields(place, named + ([target.ttl] if target.ttl else []), contract)
-    for name in dict.fromkeys(target.key_fields):
+    yield from _fields(place, named + ([target.ttl] if target.ttl else []) + list(target.sets), contract)
+    yield from _sets(place, target, contract)
+    for name in _key_fields(target):
         field = contract.by_name.get(name)
         if field is not None and field.kind == "array":
             yield error(f"{place}: the key is made of {name}, which is an array, not one value.")
@@ -76,6 +91,17 @@ def _dynamodb(place: str, target: DynamoDBTable, contract: Contract) -> Iterator
     ttl = contract.by_name.get(target.ttl or "")
     if ttl is not None and ttl.kind not in TIMES:
         yield error(f"{place}: ttl names {ttl.name}, which is {ttl.kind}, not a time.")
+
+
+def _sets(place: str, target: DynamoDBTable, contract: Contract) -> Iterator[Finding]:
+    for name in target.sets:
+        field = contract.by_name.get(name)
+        if field is not None and (field.item is None or field.item.kind in NO_SET):
+            kind = f"an array of {field.item.kind}" if field.item else field.kind
+            yield error(
+                f"{place}: sets names {name}, which is {kind}.",
+                "A set is made of an array of texts, numbers, times or bytes.",
+            )
 
 
 def _ambiguous(place: str, template: str, contract: Contract) -> Iterator[Finding]:
@@ -116,7 +142,7 @@ def _identity(
     """Find keys that a delete cannot make: it carries the primary key alone, unless the replica identity is FULL."""
     table = seen.tables.get(project.table_of(target.record))
     try:
-        moving = [name for name in dict.fromkeys(target.key_fields) if name not in contract.key]
+        moving = [name for name in _key_fields(target) if name not in contract.key]
     except ValueError:
         return  # the template does not parse: said above
     if table is not None and moving and table.identity != "FULL":
@@ -139,7 +165,7 @@ def _collisions(project: Project) -> Iterator[Finding]:
     """Two declarations that write to the same place."""
     yield from _nested(project)
     places: dict[tuple[str, ...], str] = {}
-    for module, target in _targets(project):
+    for module, target in _shapes(project):
         where = _place(target)
         here = f"sinks/{module}.py: {target.record}"
         if where in places:

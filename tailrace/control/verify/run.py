@@ -84,17 +84,19 @@ def open_stores(project: Project, only: Sequence[str] = ()) -> list[Store]:
             stores.append(Search(pair, project.endpoints.opensearch))
         else:
             stores.append(Own(pair))
-    tables: list[Store] = [DynamoDB(table, pairs, project.endpoints.dynamodb) for table, pairs in shared.items()]
+    bucket = project.settings.lake.bucket
+    tables: list[Store] = [DynamoDB(table, pairs, project.endpoints, bucket) for table, pairs in shared.items()]
     return tables + stores
 
 
 def _pairs(project: Project, only: Sequence[str]) -> list[Pair]:
     return [
-        Pair(project.table_of(record), sink, project.contract(record), target)
+        Pair(project.table_of(record), sink, project.contract(record), shape)
         for sink, targets in project.sinks.items()
         for target in targets
         if _provable(target) and (not only or sink in only)
         for record in records(target)
+        for shape in (target.shapes if isinstance(target, DynamoDBTable) else (target,))
     ]
 
 
@@ -185,7 +187,8 @@ def _scan(store: Store, jobs: Sequence[_Job], say: Callable[[str], None]) -> lis
             strangers.append(Difference("extra", seen.identity, reason="it belongs to no declared record"))
         else:
             takers = ledgers[seen.pair.table]  # several where one record has several shapes in one table
-            taker = next((ledger for ledger in takers if ledger.wants(seen.identity)), takers[0])
+            own = next(job.ledger for job in jobs if job.pair is seen.pair)
+            taker = next((ledger for ledger in takers if ledger.wants(seen.identity)), own)
             taker.see(seen.identity, seen.fields, seen.key)
     say(f"read {count} things in {type(store).__name__} {store.name}")
     name = f"{type(store).__name__} {store.name}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 HEARTBEAT_SCHEMA = "tailrace"
 HEARTBEAT_TABLE = "heartbeat"
 SIGNAL_TABLE = "signal"  # in the same schema
+MESSAGE_BYTES = 10 * 1024 * 1024  # the most that a message of a raw or conformed topic may have, headers included
 
 
 def prefix(pipeline: str) -> str:

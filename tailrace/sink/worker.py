@@ -196,7 +196,7 @@ class Way:
         return Delivery(worker.name, decoder, stores.by_topic, self._park, self._timeout, refusals)
 
 
-LARGE = {"message.max.bytes": 10_000_000}  # a parked record is larger than the record; the broker has the last word
+LARGE = {"message.max.bytes": 20_000_000}  # a parked record is larger than the record; the broker has the last word
 
 
 def consumer_config(project: Project, name: str) -> dict[str, Any]:

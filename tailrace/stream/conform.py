@@ -25,6 +25,7 @@ from tailrace.stream.fitting import Fitting
 from tailrace.stream.images import OLD_KEY, Superseded
 from tailrace.stream.passes import deleted_before, passed
 from tailrace.stream.watch import Watch
+from tailrace.topics import MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     Seen = tuple["RawRecord", Event | None, Shape]
 
 _WRITES = frozenset("cur")
+_MOST = MESSAGE_BYTES - 64 * 1024  # bytes of a record and of the one before; the rest is for key and headers
 
 
 class RawRecord(Protocol):
@@ -202,6 +204,8 @@ class TableConformer:
     def frame(self, partition: int, draft: Draft) -> tuple[Output, int]:
         """Return the message of a draft and its source commit time, or raise Rejected."""
         value = None if draft.value is None else self._contract.encode(draft.value, self.plan.schema_id)
+        if len(value or b"") + len(draft.headers[-1][1] or b"") > _MOST:  # the last header may be the record before
+            raise Rejected("The record is larger than its topic takes.", stage="conform", detail=f"{_MOST:,} bytes.")
         return Output(self.plan.topic, partition, draft.key, value, draft.headers), draft.committed_us
 
     def _write(self, partition: int, record: RawRecord, event: Event) -> Draft:

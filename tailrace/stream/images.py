@@ -15,6 +15,7 @@ import orjson
 
 from tailrace import version
 from tailrace.source.envelope import missing
+from tailrace.topics import MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from tailrace.source.envelope import Sent
@@ -108,7 +109,7 @@ class Images:
 
     def _put(self, key: bytes, at: int, image: dict[str, Any], *, least: int) -> None:
         body = orjson.dumps(image)
-        if len(body) * _TIMES < least:
+        if len(body) * _TIMES < least or len(body) > MESSAGE_BYTES:  # too short to be left out, or for no changelog
             self._remove(key)
         else:
             self.changes[key] = _VERSION.pack(at) + body

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from tailrace.connector import HEARTBEAT, SIGNAL
 from tailrace.control.checks.finding import Finding, error, warning
-from tailrace.control.resources.topics import MESSAGE_BYTES
 from tailrace.errors import ProjectError
 from tailrace.source import heartbeat, unchanged
 from tailrace.source.connect import masked
+from tailrace.topics import MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -18,6 +18,7 @@ from tailrace.deadline import wait_for
 from tailrace.errors import Unreachable
 from tailrace.kafka import TIMEOUT
 from tailrace.resource import Step
+from tailrace.topics import MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 KIND = "topic"
 HOUR_MS = 3_600_000
-MESSAGE_BYTES = 10 * 1024 * 1024  # of raw topics; a conformed record is smaller than its envelope
 LETTER_BYTES = MESSAGE_BYTES + 64 * 1024  # a dead letter holds the message and the headers that say why
 RAW = {"cleanup.policy": "delete", "compression.type": "producer", "max.message.bytes": str(MESSAGE_BYTES)}
 CONFORMED = {

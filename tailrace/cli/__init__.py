@@ -19,7 +19,7 @@ from tailrace.errors import TailraceError
 COMMANDS = {
     "init": "init", "check": "plan", "plan": "plan", "apply": "plan", "schema": "plan",
     "run": "run", "status": "status", "verify": "verify", "replay": "replay", "dlq": "dlq",
-    "lake": "lake", "snapshot": "snapshot", "epoch": "epoch", "stack": "stack", "demo": "demo",
+    "lake": "lake", "search": "search", "snapshot": "snapshot", "epoch": "epoch", "stack": "stack", "demo": "demo",
 }  # fmt: skip
 INTERRUPTED = 130
 

@@ -14,6 +14,7 @@ from tailrace.control.verify import verify
 from tailrace.deadline import wait_for
 from tailrace.demo import lookups
 from tailrace.demo.probe import Probe
+from tailrace.targets import SearchIndex
 from tests import bank
 
 if TYPE_CHECKING:
@@ -124,6 +125,15 @@ def test_traffic_that_is_asked_to_stop_says_what_it_did(running: Bank) -> None:
     log = (running.folder / ".tailrace/logs/test-demo-traffic---rate.log").read_text()
     report = json.loads(log[log.rindex('{\n  "seconds"') :])
     assert report["balance_before"] == report["balance_after"]
+
+
+def test_a_search_index_is_rebuilt_under_traffic_proved_and_switched(running: Bank) -> None:
+    (alias,) = (target.alias for target in running.load().sink("search") if isinstance(target, SearchIndex))
+    with running.running("demo", "traffic", "--rate", "50", "--seed", "9"):
+        done = running.json("search", "rebuild", alias, timeout=WAIT + 60)
+    assert (done["old"], done["new"], done["rejected"]) == (f"{alias}-000001", f"{alias}-000002", 0)
+    assert running.json("verify", timeout=WAIT + 60)["ok"]
+    assert running.json("search", "drop-old", alias, "--yes")["dropped"] == [f"{alias}-000001"]
 
 
 def equal(report: dict[str, Any], table: str) -> dict[str, int]:

@@ -57,7 +57,11 @@ def parcel(number: int, **fields: Any) -> dict[str, Any]:
 
 
 class Tape:
-    """One topic-partition: it gives each change the next offset, here and in the source."""
+    """One topic-partition: it gives each change the next offset, here and in the source.
+
+    The LSNs of its changes go backwards, as those of overlapping transactions do, every third is unknown, as in a
+    snapshot, and their times go backwards too: who orders changes by any of them breaks the promises.
+    """
 
     def __init__(self, partition: int = 0, topic: str = TOPIC) -> None:
         self.topic, self.partition = topic, partition
@@ -90,8 +94,8 @@ class Tape:
             before=before,
             version=version.pack(1, self._source),
             op=op,
-            lsn=1000 + self._source,
-            committed_us=COMMITTED_US + self._source,
+            lsn=None if self._source % 3 == 0 else (1 << 60) - self._source,
+            committed_us=COMMITTED_US + 3_600_000_000 - self._source,
             tx=str(self._source),
             origin=f"testing.raw.public.parcel/{self.partition}/{self._source}",
             topic=self.topic,

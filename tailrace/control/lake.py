@@ -8,8 +8,10 @@ compacted into another; the query is then asked again. It shares no code with ``
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import re
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -25,10 +27,14 @@ from tailrace.targets import LAKE_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
+
+    Take = Callable[[duckdb.DuckDBPyConnection, pa.Schema], "T"]
 
 T = TypeVar("T")
 ATTEMPTS = 3
-DUCKDB_DIGITS = 38
+MEMORY = "1GB"  # of DuckDB
+DATE = re.compile(r"/dt=([^/]+)/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +89,21 @@ class LakeReader:
 
     def query(self, sql: str) -> pa.Table:
         """Return the answer to a query over ``history`` and ``current``."""
-        return self.ask(sql, lambda answer: answer.to_arrow_table())
+        return self.ask(lambda connection, _: connection.sql(sql).to_arrow_table())
 
-    def ask(self, sql: str, take: Callable[[duckdb.DuckDBPyRelation], T]) -> T:
-        """Return what ``take`` makes of the answer to a query; it is called again when objects went away meanwhile."""
+    def ask(self, take: Take[T], *, date: str = "", as_of: datetime | None = None) -> T:
+        """Return what ``take`` makes of a connection with both views; it is called again when objects went away.
+
+        ``date`` limits both to one source commit date, ``as_of`` to what was committed by then.
+        """
         for _ in range(ATTEMPTS):
-            contents = self.contents()
-            with _connection(self._open(contents.names), self._folder.key, logged=contents.logged) as connection:
+            contents = self.contents(date)
+            objects = self._open(contents.names)
+            with _connection(objects, self._folder.key, logged=contents.logged, as_of=as_of) as connection:
                 try:
-                    return take(connection.sql(sql))
+                    return take(connection, objects.schema)
                 except (duckdb.IOException, duckdb.InvalidInputException, FileNotFoundError):
-                    if self.contents() == contents:
+                    if self.contents(date) == contents:
                         raise
                 except (duckdb.BinderException, duckdb.ParserException, duckdb.CatalogException) as error:
                     raise UsageError(
@@ -107,8 +117,18 @@ class LakeReader:
         """Return the answer to a query as Python values."""
         return list(self.query(sql).to_pylist())
 
-    def contents(self) -> Contents:
-        """Return the objects that are the table now."""
+    def contents(self, date: str = "") -> Contents:
+        """Return the objects that are the table now, or those of one source commit date."""
+        found = self._found()
+        if not date:
+            return found
+        return Contents(tuple(name for name in found.names if f"/dt={date}/" in name), logged=found.logged)
+
+    def dates(self) -> list[str]:
+        """Return the source commit dates that the table has objects of."""
+        return sorted({match[1] for name in self.contents().names if (match := DATE.search(name))})
+
+    def _found(self) -> Contents:
         try:
             known = lake_log.follow(self._read) if self._log else lake_log.Snapshot(0, {})
             if known.sequence:
@@ -145,42 +165,55 @@ class LakeReader:
 
 
 @contextmanager
-def _connection(objects: ds.Dataset, key: Sequence[str], *, logged: bool) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Yield a DuckDB connection with the two views over a dataset."""
-    connection = duckdb.connect()
-    try:
-        connection.execute("SET TimeZone = 'UTC'")
+def _connection(
+    objects: ds.Dataset, key: Sequence[str], *, logged: bool, as_of: datetime | None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a DuckDB connection with the two views over a dataset; beyond its memory it spills to a scratch folder."""
+    with TemporaryDirectory(prefix="tailrace-lake-") as spill, closing(duckdb.connect()) as connection:
+        for name, value in (("TimeZone", "UTC"), ("memory_limit", MEMORY), ("temp_directory", spill)):
+            connection.execute(f"SET {name} = '{value}'")
         connection.register("objects", _fit(objects))
-        connection.execute(f"CREATE TEMP VIEW history AS {history_sql('objects', logged=logged)}")
-        connection.execute(f"CREATE TEMP VIEW current AS {current_sql('objects', key)}")
+        connection.execute(f"CREATE TEMP VIEW history AS {history_sql('objects', logged=logged, as_of=as_of)}")
+        connection.execute(f"CREATE TEMP VIEW current AS {current_sql('objects', key, as_of)}")
         yield connection
-    finally:
-        connection.close()
 
 
 def _fit(objects: ds.Dataset) -> Any:
     """Return what DuckDB can read: it has no numbers of more than 38 digits, those become text."""
-    wide = [field.name for field in objects.schema if pa.types.is_decimal256(field.type)]
-    if not wide:
+    carried = {field.name: carry(field.type) for field in objects.schema}
+    if all(carried[field.name] == field.type for field in objects.schema):
         return objects
     columns = {
-        name: ds.field(name).cast(pa.string()) if name in wide else ds.field(name) for name in objects.schema.names
-    }
-    return objects.to_table(columns=columns)
+        field.name: ds.field(field.name) if carried[field.name] == field.type
+        else ds.field(field.name).cast(carried[field.name])
+        for field in objects.schema
+    }  # fmt: skip
+    return objects.scanner(columns=columns)
 
 
-def history_sql(source: str, *, logged: bool = False) -> str:
+def carry(kind: pa.DataType) -> pa.DataType:
+    """Return the type that DuckDB is given for another one."""
+    if pa.types.is_list(kind):
+        return pa.list_(carry(kind.value_type))
+    return pa.string() if pa.types.is_decimal256(kind) else kind
+
+
+def history_sql(source: str, *, logged: bool = False, as_of: datetime | None = None) -> str:
     """Return the query for every change once, also without the log while an object is being compacted."""
-    if logged:
-        return f"SELECT * FROM {source}"
-    return f"SELECT * FROM {source} QUALIFY row_number() OVER (PARTITION BY _partition, _offset, _version) = 1"
+    once = "" if logged else " QUALIFY row_number() OVER (PARTITION BY _partition, _offset, _version) = 1"
+    return f"SELECT * FROM {source}{_until(as_of)}{once}"
 
 
-def current_sql(source: str, key: Sequence[str]) -> str:
+def current_sql(source: str, key: Sequence[str], as_of: datetime | None = None) -> str:
     """Return the query for the newest version of every key, without the deleted ones and without our columns."""
     columns = ", ".join(quote(name) for name in key)
-    newest = f"SELECT * FROM {source} QUALIFY row_number() OVER (PARTITION BY {columns} ORDER BY _version DESC) = 1"
+    age = f"row_number() OVER (PARTITION BY {columns} ORDER BY _version DESC)"
+    newest = f"SELECT * FROM {source}{_until(as_of)} QUALIFY {age} = 1"
     return f"SELECT * EXCLUDE ({', '.join(LAKE_COLUMNS)}) FROM ({newest}) WHERE _op <> 'd'"
+
+
+def _until(as_of: datetime | None) -> str:
+    return "" if as_of is None else f" WHERE _committed_at <= TIMESTAMPTZ '{as_of.isoformat(sep=' ')}'"
 
 
 def quote(name: str) -> str:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from tailrace.control.lake import MEMORY, carry
 from tailrace.sink import lakeobjects
 from tailrace.sink.lake_log import Span
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ROW_GROUP = 128 * 1024  # rows
-MEMORY = "1GB"
 ORDER = ("_version", "_partition", "_offset")  # after the key: makes the order of rows one for the same inputs
 
 
@@ -69,13 +69,6 @@ def _sorted(found: ds.Dataset, key: Sequence[str], scratch: Path) -> Iterator[pa
             connection.execute(f"SET {name} = '{value}'")
         connection.register("objects", pa.RecordBatchReader.from_batches(carried, batches))
         yield from connection.sql(f"SELECT * FROM objects ORDER BY {columns}").to_arrow_reader(ROW_GROUP)
-
-
-def carry(kind: pa.DataType) -> pa.DataType:
-    """Return the type that DuckDB is given for another one."""
-    if pa.types.is_list(kind):
-        return pa.list_(carry(kind.value_type))
-    return pa.string() if pa.types.is_decimal256(kind) else kind
 
 
 def grouped(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.Table]:

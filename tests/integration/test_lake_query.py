@@ -1,78 +1,27 @@
-"""`tailrace lake query` as people and machines call it."""
+"""`tailrace lake query`, `latest` and `export` as people and machines call them."""
 
 from __future__ import annotations
 
+import csv
 import json
-import uuid
-from contextlib import closing
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner, Result
 
-from tailrace import aws
-from tailrace.cli.lake import lake
 from tailrace.contract import build
-from tailrace.errors import Refused, TailraceError, Unreachable, UsageError
+from tailrace.errors import Refused, Unreachable, UsageError
 from tailrace.evolution import added
-from tailrace.settings import LakeSettings
-from tailrace.sink.lake import LakeWriter
-from tailrace.targets import LakeTable
 from tailrace.testing import PARCEL, Tape, parcel
+from tests.lakeshop import Shop, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-    from tailrace.change import Change
-    from tailrace.contract import Contract
-    from tailrace.endpoints import Endpoints
     from tests.providers import RunningStack
-
-
-class Shop:
-    """A project folder with one lake table, and its bucket."""
-
-    def __init__(self, folder: Path, endpoints: Endpoints) -> None:
-        self.folder, self.endpoints = folder, endpoints
-        self.bucket = f"query-{uuid.uuid4().hex[:8]}"
-        connector = {"topic.prefix": "shop.raw", "table.include.list": "public.parcel"}
-        files = {
-            "tailrace.toml": f'[pipeline]\nname = "shop"\nconnector = "shop"\n[lake]\nbucket = "{self.bucket}"\n',
-            "connectors/shop.json": json.dumps(connector),
-            "schemas/parcel.avsc": json.dumps(PARCEL.schema),
-            "sinks/lake.py": 'from tailrace import LakeTable\nparcels = LakeTable("parcels", record="parcel")\n',
-        }
-        for name, content in files.items():
-            (folder / name).parent.mkdir(exist_ok=True)
-            (folder / name).write_text(content)
-        self.s3 = aws.client("s3", endpoints.s3)
-        self.s3.create_bucket(Bucket=self.bucket)
-
-    def ask(self, *arguments: str, endpoints: Endpoints | None = None) -> Result:
-        """Run the command in a process's environment that names the servers."""
-        there = endpoints or self.endpoints
-        environ = {f"TAILRACE_{name.upper()}": address for name, address in asdict(there).items()}
-        return CliRunner().invoke(lake, ["query", *arguments, "--project", str(self.folder)], env=environ)
-
-    def rows(self, *arguments: str) -> Any:
-        """Return the rows of ``--json``."""
-        answer = self.ask(*arguments, "--json")
-        assert answer.exit_code == 0, answer.exception
-        return json.loads(answer.stdout)
-
-    def failure(self, *arguments: str, endpoints: Endpoints | None = None) -> TailraceError:
-        """Return the error of a command that fails."""
-        failed = self.ask(*arguments, endpoints=endpoints).exception
-        assert isinstance(failed, TailraceError)
-        return failed
-
-    def close(self) -> None:
-        for entry in self.s3.list_objects_v2(Bucket=self.bucket).get("Contents", ()):
-            self.s3.delete_object(Bucket=self.bucket, Key=entry["Key"])
-        self.s3.delete_bucket(Bucket=self.bucket)
-        self.s3.close()
 
 
 @pytest.fixture
@@ -89,13 +38,6 @@ def shop(empty: Shop) -> Shop:
     batch = [tape.put(first), tape.put(parcel(2)), tape.put(parcel(1, note="second [/]"), before=first)]
     write(empty, PARCEL, *batch, tape.delete(parcel(2)))
     return empty
-
-
-def write(shop: Shop, contract: Contract, *changes: Change) -> None:
-    """Write changes to the lake under a contract."""
-    target = LakeTable("parcels", record="parcel")
-    with closing(LakeWriter(target, contract, shop.endpoints, LakeSettings(bucket=shop.bucket))) as writer:
-        assert not writer.write(changes, timeout=30)
 
 
 def test_current_shows_the_newest_version_of_every_row_and_no_deleted_one(shop: Shop) -> None:
@@ -143,3 +85,45 @@ def test_objects_of_every_contract_of_a_record_are_read_as_the_widest_of_them(em
     rows = empty.rows("parcels", "select id, size, colour from current order by id")
 
     assert rows == [{"id": 1, "size": 1, "colour": None}, {"id": 2, "size": 2**40, "colour": "red"}]
+
+
+def test_latest_is_the_current_state_in_any_format_and_nothing_else_on_standard_output(shop: Shop) -> None:
+    printed = csv.DictReader(StringIO(shop.done("latest", "parcels")))
+    lines = [json.loads(line) for line in shop.done("latest", "parcels", "--format", "jsonl").splitlines()]
+    table = pq.read_table(BytesIO(shop.run("latest", "parcels", "--format", "parquet").stdout_bytes))
+
+    for row in (next(printed), lines[0], json.loads(shop.done("latest", "parcels", "--format", "json"))[0]):
+        assert [str(row["id"]), row["amount"], row["note"]] == ["1", "10.5000", "second [/]"]
+    assert [len(lines), list(printed)] == [1, []]
+    assert [(row["id"], str(row["amount"])) for row in table.to_pylist()] == [(1, "10.5000")]
+    assert table.schema.names == list(PARCEL.by_name)
+
+
+def test_latest_as_of_a_moment_is_what_was_committed_by_then(shop: Shop) -> None:
+    early = shop.done("latest", "parcels", "--as-of", "2026-01-01T00:00:00.000002", "--format", "jsonl")
+
+    assert [json.loads(line)["note"] for line in early.splitlines()] == ["first [/]", "parcel 2"]
+
+
+def test_latest_takes_the_format_from_the_file_and_leaves_no_half_of_one(shop: Shop, tmp_path: Path) -> None:
+    shop.done("latest", "parcels", "--out", str(tmp_path / "now.jsonl"))
+
+    assert [path.name for path in tmp_path.glob("now*")] == ["now.jsonl"]
+    assert json.loads((tmp_path / "now.jsonl").read_text())["id"] == 1
+
+
+def test_export_writes_every_change_by_date_or_the_current_state_to_a_new_place_only(
+    shop: Shop, tmp_path: Path
+) -> None:
+    place = tmp_path / "exported"
+    told = json.loads(shop.done("export", "parcels", "--out", str(place), "--json"))
+
+    assert [told["rows"], [each["name"] for each in told["files"]]] == [4, [f"{place}/dt=2026-01-01/data.parquet"]]
+    assert sorted(pq.read_table(place / "dt=2026-01-01/data.parquet")["_offset"].to_pylist()) == [0, 1, 2, 3]
+    assert isinstance(shop.refused("export", "parcels", "--out", str(place)), Refused)
+
+    there = f"s3://{shop.bucket}/exported"
+    shop.done("export", "parcels", "--latest", "--format", "csv", "--out", there)
+    body = shop.s3.get_object(Bucket=shop.bucket, Key="exported/data.csv")["Body"].read().decode()
+    assert [row["note"] for row in csv.DictReader(StringIO(body))] == ["second [/]"]
+    assert isinstance(shop.refused("export", "parcels", "--out", there), Refused)

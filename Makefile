@@ -6,13 +6,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo demo-flights test test-others test-integration lint format fidelity bench stack-up stack-down clean
+.PHONY: help setup demo demo-flights test test-others test-integration lint format fidelity drill bench stack-up stack-down clean
 
 help:
 	@echo "make demo          the whole pipeline on live traffic, all three sinks proved equal to the source"
 	@echo "make demo-flights  the same on 336,776 real flights"
 	@echo "make test          lint and every test, the embedded stack included"
 	@echo "make fidelity      every type and every change of structure under live traffic, then verify"
+	@echo "make drill         three seeds of faults at random under a rough workload, then verify; docs/drill.md"
 	@echo "make bench         throughput as ratios against bare clients; .tailrace/bench.json"
 	@echo "make lint          ruff, mypy --strict, import contracts, size budget"
 	@echo "make setup         only the environment; then .venv/bin/tailrace --help"
@@ -59,6 +60,11 @@ test-integration: $(READY)
 
 fidelity: $(READY)
 	$(BIN)/python -m tests.fidelity
+
+drill: $(READY)
+	$(BIN)/tailrace drill --seed 1 --minutes 3
+	$(BIN)/tailrace drill --seed 2 --minutes 3
+	$(BIN)/tailrace drill --seed 3 --minutes 3
 
 bench: $(READY)
 	$(BIN)/python -m bench

@@ -19,7 +19,8 @@ from tailrace.errors import TailraceError
 COMMANDS = {
     "init": "init", "check": "plan", "plan": "plan", "apply": "plan", "schema": "plan",
     "run": "run", "status": "status", "verify": "verify", "replay": "replay", "dlq": "dlq",
-    "lake": "lake", "search": "search", "snapshot": "snapshot", "epoch": "epoch", "stack": "stack", "demo": "demo",
+    "lake": "lake", "search": "search", "snapshot": "snapshot", "epoch": "epoch", "drill": "drill",
+    "stack": "stack", "demo": "demo",
 }  # fmt: skip
 INTERRUPTED = 130
 

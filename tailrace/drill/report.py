@@ -1,0 +1,74 @@
+"""What a drill found, as values: what struck when, the lag, what was committed, and the proof."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tailrace.control.verify import Report
+    from tailrace.drill.watch import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Struck:
+    """One fault, in seconds since the drill began; ``recovered`` is None where the next one came first."""
+
+    name: str
+    began: float
+    ended: float
+    recovered: float | None
+
+
+@dataclass
+class Found:
+    """One drill."""
+
+    seed: int
+    seconds: float
+    keys_change: bool
+    struck: Sequence[Struck] = ()
+    samples: Sequence[Sample] = ()
+    committed: Mapping[str, Any] = field(default_factory=dict)
+    quiet_seconds: float = 0.0  # from the last change until every store had everything
+    parked: Mapping[str, int] = field(default_factory=dict)
+    balances: Mapping[str, str] = field(default_factory=dict)
+    verified: Report | None = None
+    repaired: Report | None = None
+    trouble: Sequence[str] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every store was equal to the source without a repair, and no money came or went."""
+        same = len(set(self.balances.values())) == 1
+        return self.verified is not None and self.verified.ok and same and not self.parked and not self.trouble
+
+    def recovery(self) -> dict[str, float | int | None]:
+        """Return how long it took to be live again: the median and the longest, and how many faults never saw it."""
+        known = sorted(struck.recovered for struck in self.struck if struck.recovered is not None)
+        return {
+            "p50": known[len(known) // 2] if known else None,
+            "max": known[-1] if known else None,
+            "overtaken": len(self.struck) - len(known),
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for ``--json``."""
+        return {
+            "ok": self.ok,
+            "seed": self.seed,
+            "seconds": self.seconds,
+            "keys_change": self.keys_change,
+            "faults": [asdict(struck) for struck in self.struck],
+            "recovery_seconds": self.recovery(),
+            "lag": [asdict(sample) for sample in self.samples],
+            "committed": dict(self.committed),
+            "quiet_seconds": self.quiet_seconds,
+            "parked": dict(self.parked),
+            "balances": dict(self.balances),
+            "verify": None if self.verified is None else self.verified.as_dict(),
+            "repaired": None if self.repaired is None else self.repaired.as_dict(),
+            "trouble": list(self.trouble),
+        }

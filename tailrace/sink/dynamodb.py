@@ -25,7 +25,8 @@ from tailrace.sink.dynamodb_answers import LAST, Verdict
 from tailrace.sink.dynamodb_calls import Calls
 from tailrace.sink.dynamodb_items import Put, Renderer
 from tailrace.sink.dynamodb_overflow import Overflow
-from tailrace.sink.dynamodb_rate import Rate
+from tailrace.sink.dynamodb_pace import Pace
+from tailrace.sink.measures import Measure
 from tailrace.sink.writer import Batching, Written
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ CALL_PUTS, CALL_BYTES = 100, 4_000_000  # of one TransactWriteItems
 CALLS_AT_ONCE = {"transact": 4, "put": 16}  # to one table
 PATIENCE = 4  # calls in a row without an answer, before the worker's own retry takes over
 SHORTEST, LONGEST = 0.05, 5.0  # seconds between two attempts of a put
+UNITS = "Write units that accepted calls consumed; refused ones consume some too, which DynamoDB does not tell"
 
 
 class DynamoDBWriter:
@@ -49,7 +51,7 @@ class DynamoDBWriter:
     ) -> None:
         self.records: Sequence[str] = (target.record,)
         self.batching = Batching()
-        self._table = target.table
+        self._table, self._label = target.table, (("table", target.table),)
         self._call_puts = CALL_PUTS if target.write == "transact" else 1
         self._renderer = Renderer(target, contract)
         self._calls = Calls(target.table, endpoints.dynamodb)
@@ -76,6 +78,7 @@ class DynamoDBWriter:
         deadline = Deadline.after(timeout)
         puts, rejections = self._rendered(batch)
         puts = newest(puts)
+        self._pace.note(puts)
         self._spill(puts)
         stale = 0
         for put, verdict in self._sent(self._cut(puts), deadline):
@@ -83,6 +86,13 @@ class DynamoDBWriter:
             if verdict is Verdict.INVALID:
                 rejections[put.position] = "DynamoDB refuses the item as invalid."
         return Written(tuple(Rejection(position, rejections[position]) for position in sorted(rejections)), stale)
+
+    def measures(self) -> list[Measure]:
+        """Return what the writes cost and where they go."""
+        return [
+            Measure("tailrace_dynamodb_consumed_units", UNITS, self._label, self._calls.units),
+            *self._pace.measures(self._label),
+        ]
 
     def close(self) -> None:
         """Close the connections."""
@@ -149,31 +159,6 @@ class DynamoDBWriter:
         threading.Event().wait(min(random.uniform(longest / 4, longest), deadline.remaining()))  # noqa: S311 - jitter
         if deadline.passed():
             raise Retryable(f"The DynamoDB table {self._table} is busy.", detail="throttled or in conflict")
-
-
-class Pace:
-    """The rate of a table, shared by all threads that write to it."""
-
-    def __init__(self) -> None:
-        self._rate, self._lock = Rate(), threading.Lock()
-
-    def wait(self, wanted: int, deadline: Deadline) -> int:
-        """Wait for leave to send; return how many puts may go in this call."""
-        with self._lock:
-            count, delay = self._rate.grant(wanted, time.monotonic())
-        if delay > deadline.remaining():
-            raise Retryable("DynamoDB throttles the writes of this batch.", detail="the write's deadline passed")
-        if delay:
-            threading.Event().wait(delay)
-        return count
-
-    def learn(self, verdicts: Sequence[Verdict]) -> None:
-        """Take note of what became of a call."""
-        with self._lock:
-            now = time.monotonic()
-            if Verdict.THROTTLED in verdicts:
-                self._rate.throttled(now)
-            self._rate.went(sum(verdict in LAST for verdict in verdicts), now)
 
 
 def newest(puts: Iterable[Put]) -> list[Put]:

@@ -29,6 +29,7 @@ from tailrace.sink.delivery import Delivery, Parking, Refusals
 from tailrace.sink.holding import Holding
 from tailrace.sink.lane import Pool, pause, smallest
 from tailrace.sink.loop import Loop
+from tailrace.sink.measures import Measures
 from tailrace.sink.report import Report
 from tailrace.sink.stores import Stores
 
@@ -59,6 +60,7 @@ def run(project: Project, name: str, *, health_port: int = 0, stop: threading.Ev
         opened.callback(run_file.remove)
         registry = opened.enter_context(closing(Registry(project.endpoints.registry, patience=REGISTRY_SECONDS)))
         stores = opened.enter_context(closing(Stores(project, name)))
+        state.registry.register(Measures(stores))
         worker = Worker(project, name, stores, registry, state, ending)
         if worker.wait_until_all_is_up():
             worker.work()

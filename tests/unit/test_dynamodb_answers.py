@@ -20,6 +20,7 @@ import pytest
 from tailrace.endpoints import Endpoints
 from tailrace.errors import Fatal, Retryable
 from tailrace.sink.dynamodb import DynamoDBWriter
+from tailrace.sink.dynamodb_hot import fingerprint
 from tailrace.targets import DynamoDBTable
 from tailrace.testing import PARCEL, Tape, parcel
 
@@ -172,6 +173,22 @@ def test_a_throttled_single_put_is_tried_again_and_its_neighbours_do_not_wait(fa
 
     assert len(fake.items) == 40
     assert fake.times == {str(number): 3 if number == 5 else 1 for number in range(40)}
+
+
+def test_units_throttles_and_hot_keys_are_measured_without_the_keys(fake: Fake) -> None:
+    fake.refuse = lambda key, times: "ThrottlingError" if key == "5" and times == 25 else "None"
+    tape, writer = Tape(), fake.writer()
+    for _ in range(25):
+        writer.write([tape.put(parcel(number)) for number in range(50)], timeout=20)
+
+    figures = {measure.name: measure for measure in writer.measures()}
+    writer.close()
+
+    assert figures["tailrace_dynamodb_consumed_units"].value == len(fake.asked) - 1  # one for each call that was taken
+    assert figures["tailrace_dynamodb_throttled"].value == 1
+    assert figures["tailrace_dynamodb_pace"].value >= 1
+    assert figures["tailrace_dynamodb_hot_key_share"].value == 1.0
+    assert figures["tailrace_dynamodb_hot_key_share"].labels == (("table", "t"), ("key", fingerprint("PARCEL")))
 
 
 AGAIN = [

@@ -133,11 +133,14 @@ class ListLibrary:
     def close(self) -> None:
         self.closed = True
 
-    def read(self, place: tuple[str, int], since: int) -> Iterator[list[tuple[int, bytes | None, bytes | None]]]:
-        assert place == (RAW, 0)
-        held = [found for found in self._cluster.topics[CHANGELOG] if found.offset >= since]
+    def read(
+        self, begins: Mapping[tuple[str, int], int]
+    ) -> Iterator[tuple[tuple[str, int], list[tuple[int, bytes | None, bytes | None]], bool]]:
+        assert list(begins) == [(RAW, 0)]
+        held = [found for found in self._cluster.topics[CHANGELOG] if found.offset >= begins[RAW, 0]]
         for start in range(0, len(held), 3):
-            yield [(found.offset, found.key, found.value) for found in held[start : start + 3]]
+            part = [(found.offset, found.key, found.value) for found in held[start : start + 3]]
+            yield (RAW, 0), part, start + 3 >= len(held)
 
 
 class Worker:

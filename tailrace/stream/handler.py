@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -85,7 +84,7 @@ class ConformHandler:
             return
         wanted, self._mine = self._states.own(places), object()
         if wanted:
-            self._restoring = asyncio.ensure_future(self._restore(wanted, self._mine))
+            self._restoring = asyncio.ensure_future(self._restore(self._mine))
 
     def revoked(self) -> None:
         """Hear that the partitions were given up, and their last batch is over."""
@@ -101,21 +100,18 @@ class ConformHandler:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._background.run(self._states.close), CLOSE_SECONDS)
 
-    async def _restore(self, places: Sequence[tuple[str, int]], mine: object) -> None:
-        """Restore one partition after the other, in the thread of the batches, for as long as the assignment lasts."""
-        states, left = self._states, list(places)
-        while states is not None and left and mine is self._mine:
-            topic, partition = left[0]
+    async def _restore(self, mine: object) -> None:
+        """Restore all partitions, a moment at a time in the thread of the batches, while the assignment lasts."""
+        states = self._states
+        while states is not None and mine is self._mine and not states.ready:
             try:
-                await self._background.run(partial(states.of, topic, partition))
+                await self._background.run(states.restore)
             except Moved:
                 return
             except Retryable as trouble:
-                log.warning("images not restored yet", topic=topic, problem=str(trouble))
+                log.warning("images not restored yet", problem=str(trouble))
                 if await self._stopped(trouble.after):
                     return
-            else:
-                left.pop(0)
 
     async def batch(self, topic: str, partition: int, records: Sequence[Any]) -> int:
         """Conform and send a batch until Kafka has it; return the offset of the first record without effect.

@@ -10,14 +10,15 @@ import fcntl
 import os
 import secrets
 import shutil
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import TopicPartition
 from rocksdict import BlockBasedOptions, Options, Rdict, WriteBatch, WriteOptions
 
 from tailrace.deadline import Deadline
-from tailrace.errors import Retryable
-from tailrace.kafka import reader
+from tailrace.errors import Retryable, Unreachable
+from tailrace.kafka import KafkaAdmin, reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -92,12 +93,24 @@ class Disk:
         """Remove a store."""
         store.drop()
 
-    def read(self, place: Place, since: int) -> Iterator[Sequence[Message]]:
-        """Yield what a changelog's partition holds from an offset up to its present end."""
+    def read(self, begins: Mapping[Place, int]) -> Iterator[tuple[Place | None, Sequence[Message], bool]]:
+        """Yield what changelogs hold from an offset each up to their present ends, as one reading of all."""
         if self._reader is None:
             self._reader = reader(self._bootstrap, "state", **READING)
+        names = {self._changelogs[table]: table for table, _ in begins}
+        admin = KafkaAdmin(self._bootstrap)
         try:
-            yield from self._messages(self._reader, TopicPartition(self._changelogs[place[0]], place[1], since))
+            lows, ends = admin.starts(names), admin.ends(names)
+        except Unreachable as silent:
+            raise Retryable("A changelog cannot be read.", detail=silent.detail) from silent
+        spans = {}
+        for (table, partition), since in begins.items():
+            place = self._changelogs[table], partition
+            if place not in ends:
+                raise Retryable("A changelog is not there.", detail=place[0])
+            spans[place] = Span((table, partition), max(since, lows[place]), ends[place])
+        try:
+            yield from _messages(self._reader, spans)
         finally:
             self._reader.unassign()
 
@@ -111,25 +124,48 @@ class Disk:
             self._lock = None
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _messages(self, consumer: Any, begin: TopicPartition) -> Iterator[Sequence[Message]]:
-        try:
-            low, end = consumer.get_watermark_offsets(begin, timeout=10)
-        except KafkaException as error:
-            raise Retryable("A changelog cannot be read.", detail=f"{begin.topic}: {error.args[0].name()}") from error
-        begin.offset = max(begin.offset, low)
-        consumer.assign([begin])
-        following, patience = begin.offset, Deadline.after(SILENCE)
-        while following < end:
-            found = [  # an error has no key, and every message of a changelog has one
-                (message.offset(), key, message.value())
-                for message in consumer.consume(min(MESSAGES, end - following), 0.25)
-                if (key := message.key()) is not None
-            ]
-            if found:
-                following, patience = found[-1][0] + 1, Deadline.after(SILENCE)
-            elif patience.passed():
-                raise Retryable("A changelog stops before its end.", detail=f"{begin.topic}/{begin.partition}")
-            yield found
+
+@dataclass(slots=True)
+class Span:
+    """What is left to be read of one changelog's partition, for a raw partition."""
+
+    of: Place
+    following: int
+    end: int
+
+
+def _messages(consumer: Any, spans: dict[Place, Span]) -> Iterator[tuple[Place | None, Sequence[Message], bool]]:
+    consumer.assign([TopicPartition(*place, span.following) for place, span in spans.items()])
+    for place in [place for place, span in spans.items() if span.following >= span.end]:
+        yield spans.pop(place).of, (), True
+    patience = Deadline.after(SILENCE)
+    while spans:
+        left = sum(span.end - span.following for span in spans.values())
+        found = _sorted(consumer.consume(min(MESSAGES, left), 0.25), spans)
+        if found:
+            patience = Deadline.after(SILENCE)
+        elif patience.passed():
+            place, span = next(iter(spans.items()))
+            raise Retryable("A changelog stops before its end.", detail=f"{place[0]}/{place[1]} at {span.following}")
+        else:
+            yield None, (), False
+        for place, messages in found.items():
+            span = spans[place]
+            span.following = messages[-1][0] + 1
+            over = span.following >= span.end
+            if over:
+                del spans[place]
+            yield span.of, messages, over
+
+
+def _sorted(messages: Sequence[Any], spans: Mapping[Place, Span]) -> dict[Place, list[Message]]:
+    """Return messages by partition; what is no message, or of a partition that is over, is left out."""
+    found: dict[Place, list[Message]] = {}
+    for message in messages:  # an error has no key, and every message of a changelog has one
+        place = message.topic(), message.partition()
+        if place in spans and (key := message.key()) is not None:
+            found.setdefault(place, []).append((message.offset(), key, message.value()))
+    return found
 
 
 def _locked(folder: Path) -> int | None:

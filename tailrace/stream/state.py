@@ -1,7 +1,8 @@
 """State: the images of every partition that this process has, on disk, and rebuilt from their changelogs.
 
 A partition is taken by writing a claim to its changelog and reading the changelog up to it, into a database that only
-this process has. Nothing on disk outlives the process: what counts is the changelog, so there is no file whose age
+this process has. All partitions of an assignment are taken in one pass: their claims first, then one reading of all
+changelogs. Nothing on disk outlives the process: what counts is the changelog, so there is no file whose age
 would have to be judged. A partition that comes back within the hour is read only from where it was taken last.
 Not shared between threads, but for ``ready``.
 """
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from tailrace.stream.images import Store
 
 SLOW_SECONDS = 2.0  # a restore that takes longer says how far it is
+MOMENT = 0.2  # seconds of restoring between which batches of other partitions get the thread
 IDLE_SECONDS = 3600.0  # far less than a removal stays in a changelog
 FLUSH_SECONDS = 25.0
 
@@ -49,8 +51,11 @@ class Library(Protocol):
     def close(self) -> None:
         """Let go of everything."""
 
-    def read(self, place: Place, since: int) -> Iterator[Sequence[Message]]:
-        """Yield what a changelog's partition holds from an offset up to its present end; nothing while it waits."""
+    def read(self, begins: Mapping[Place, int]) -> Iterator[tuple[Place | None, Sequence[Message], bool]]:
+        """Yield what changelogs hold from an offset each up to their present ends; None while it waits.
+
+        With each part of a partition it says whether that was the last of it.
+        """
 
 
 @dataclass
@@ -60,6 +65,24 @@ class _Held:
     images: Images
     claim: int
     since: float  # when it was given up, on the monotonic clock; 0 while it is ours
+
+
+@dataclass
+class _Taking:
+    """One partition that is being taken: ``fresh`` where its store was made for it."""
+
+    place: Place
+    token: bytes
+    store: Store
+    rebuild: Rebuild
+    fresh: bool
+
+    def take(self, messages: Sequence[Message]) -> None:
+        """Take a part of the changelog."""
+        self.rebuild.take(messages)
+        if self.rebuild.changes:
+            self.store.write(self.rebuild.changes)
+            self.rebuild.changes.clear()
 
 
 @dataclass(frozen=True)
@@ -79,6 +102,7 @@ class States:
         self._changelogs, self._library, self._outbox, self._beat = dict(changelogs), library, outbox, beat
         self._held: dict[Place, _Held] = {}
         self._assignment = _Assignment()
+        self._pass: tuple[_Assignment, Iterator[None]] | None = None  # the restoring that goes on
 
     def own(self, places: Iterable[Place]) -> list[Place]:
         """Hear which raw partitions are this process's from now on; return those that keep images."""
@@ -102,9 +126,13 @@ class States:
         if place not in assignment.places:
             raise Moved
         if place not in assignment.taken:
-            self._held[place] = self._take(place, self._held.get(place), assignment)
-            assignment.taken.add(place)
+            self._go_on(assignment, lambda: place in assignment.taken)
         return self._held[place].images
+
+    def restore(self) -> None:
+        """Go on restoring for a moment; errors as of ``of``."""
+        end = time.monotonic() + MOMENT
+        self._go_on(self._assignment, lambda: time.monotonic() >= end)
 
     def keep(self, topic: str, partition: int, last: int) -> None:
         """Make what a batch changed durable: in the changelog, acknowledged, then in the store."""
@@ -113,11 +141,13 @@ class States:
             return
         images = held.images
         if images.changes:
-            self._send((topic, partition), entries(held.claim, max(images.through, last), images.changes))
+            written = entries(held.claim, max(images.through, last), images.changes)
+            self._send({(topic, partition): written})
         images.commit(last)
 
     def release(self) -> None:
         """Hear that the partitions were given up; their stores wait for a while, in case they come back."""
+        self._end_pass()
         now = time.monotonic()
         for place, held in list(self._held.items()):
             held.since = held.since or now
@@ -126,55 +156,84 @@ class States:
 
     def close(self) -> None:
         """Give everything up."""
+        self._end_pass()
         for held in self._held.values():
             self._library.drop(held.images.store)
         self._held.clear()
         self._library.close()
 
-    def _send(self, place: Place, messages: Iterable[tuple[bytes, bytes | None]]) -> None:
-        topic, partition = self._changelogs[place[0]], place[1]
-        for key, value in messages:
-            self._outbox.send(topic, key=key, value=value, partition=partition)
+    def _send(self, messages: Mapping[Place, Iterable[tuple[bytes, bytes | None]]]) -> None:
+        for (table, partition), entered in messages.items():
+            for key, value in entered:
+                self._outbox.send(self._changelogs[table], key=key, value=value, partition=partition)
         self._outbox.flush(FLUSH_SECONDS)
 
-    def _take(self, place: Place, held: _Held | None, assignment: _Assignment) -> _Held:
-        """Claim a partition and rebuild its images up to the claim; remove what a process without a claim wrote."""
-        if held is not None and held.since and time.monotonic() - held.since > IDLE_SECONDS:
-            self._library.drop(held.images.store)
-            held = None
-        token = secrets.token_bytes(16)
-        self._send(place, [(CLAIM, token)])
-        store = self._library.store(place) if held is None else held.images.store
-        rebuild = Rebuild(token) if held is None else Rebuild(token, held.claim, held.images.through)
+    def _go_on(self, assignment: _Assignment, enough: Callable[[], bool]) -> None:
+        """Restore what an assignment lacks until it is enough; whoever asks next goes on from there."""
+        if self._pass is None or self._pass[0] is not assignment:
+            self._end_pass()
+            self._pass = assignment, self._taken(assignment)
         try:
-            self._rebuild(place, rebuild, store, assignment)
+            for _ in self._pass[1]:
+                if enough():
+                    return
         except BaseException:
-            if held is None:
-                self._library.drop(store)
+            self._pass = None
             raise
+        self._pass = None
+
+    def _end_pass(self) -> None:
+        if self._pass is not None:
+            self._pass[1].close()  # type: ignore[attr-defined]  # it is a generator: its stores go with it
+            self._pass = None
+
+    def _taken(self, assignment: _Assignment) -> Iterator[None]:
+        """Claim all partitions and rebuild their images up to the claims; each is there when its last part was read."""
+        left: dict[Place, _Taking] = {}
+        begun, said = time.monotonic(), 0.0
+        try:
+            for wanted in sorted(assignment.places - assignment.taken):
+                left[wanted] = self._begun(wanted)
+                yield
+            self._send({place: [(CLAIM, taking.token)] for place, taking in left.items()})
+            begins = {place: max(0, taking.rebuild.claim) for place, taking in left.items()}
+            for place, messages, over in self._library.read(begins):
+                self._beat()
+                if assignment is not self._assignment:
+                    raise Moved
+                if place is not None:
+                    left[place].take(messages)
+                    if over:
+                        self._held[place] = self._ended(left[place])
+                        del left[place]
+                        assignment.taken.add(place)
+                if time.monotonic() - begun - said > SLOW_SECONDS:
+                    said = time.monotonic() - begun
+                    log.info("restoring images", partitions=len(left), seconds=round(said))
+                yield
+        finally:
+            for taking in left.values():
+                if taking.fresh:
+                    self._library.drop(taking.store)
+        if said:
+            log.info("images restored", partitions=len(begins), seconds=round(time.monotonic() - begun, 1))
+
+    def _begun(self, place: Place) -> _Taking:
+        held, token = self._held.get(place), secrets.token_bytes(16)
+        if held is not None and held.since and time.monotonic() - held.since > IDLE_SECONDS:
+            self._library.drop(self._held.pop(place).images.store)
+            held = None
+        if held is None:
+            return _Taking(place, token, self._library.store(place), Rebuild(token), fresh=True)
+        return _Taking(place, token, held.images.store, Rebuild(token, held.claim, held.images.through), fresh=False)
+
+    def _ended(self, taking: _Taking) -> _Held:
+        """Return what was rebuilt, and remove from the changelog what a process without a claim wrote."""
+        place, rebuild = taking.place, taking.rebuild
+        if rebuild.mine < 0:
+            raise Retryable("The changelog does not show what was just written to it.", detail=f"{place[0]}/{place[1]}")
         if rebuild.lost:
             count = len(rebuild.lost)
             log.warning("images written by a process that had lost its partition", topic=place[0], count=count)
-            self._send(place, entries(rebuild.mine, rebuild.through, dict.fromkeys(rebuild.lost)))
-        return _Held(Images(store, rebuild.through), rebuild.mine, 0.0)
-
-    def _rebuild(self, place: Place, rebuild: Rebuild, store: Store, assignment: _Assignment) -> None:
-        begun, said = time.monotonic(), 0.0
-        for messages in self._library.read(place, max(0, rebuild.claim)):
-            self._beat()
-            if assignment is not self._assignment:
-                raise Moved
-            rebuild.take(messages)
-            if rebuild.changes:
-                store.write(rebuild.changes)
-                rebuild.changes.clear()
-            taken = time.monotonic() - begun
-            if taken - said > SLOW_SECONDS:
-                said = taken
-                log.info(
-                    "restoring images", topic=place[0], partition=place[1], offset=rebuild.next, seconds=round(taken)
-                )
-        if rebuild.mine < 0:
-            raise Retryable("The changelog does not show what was just written to it.", detail=f"{place[0]}/{place[1]}")
-        if said:
-            log.info("images restored", topic=place[0], partition=place[1], seconds=round(time.monotonic() - begun, 1))
+            self._send({place: entries(rebuild.mine, rebuild.through, dict.fromkeys(rebuild.lost))})
+        return _Held(Images(taking.store, rebuild.through), rebuild.mine, 0.0)

@@ -13,8 +13,22 @@ from tailrace.source.envelope import Shape
 from tailrace.source.unchanged import Placeholder
 from tailrace.stream.changelog import CLAIM, Rebuild, entries
 from tailrace.stream.images import OLD_KEY, Images
-from tailrace.stream.state import Moved
-from tests.cluster import CHANGELOG, CONTRACT, LETTERS, OUT, PARKED, RAW, STAND_IN, Cluster, DictStore, Record, Worker
+from tailrace.stream.state import Moved, States
+from tests.cluster import (
+    CHANGELOG,
+    CONTRACT,
+    LETTERS,
+    OUT,
+    PARKED,
+    RAW,
+    STAND_IN,
+    Cluster,
+    DictStore,
+    ListLibrary,
+    ListOutbox,
+    Record,
+    Worker,
+)
 from tests.raw import READING_COLUMNS, connect_schema, message, payload, reading
 
 LONG, OTHER = "a" * 3000, "b" * 3000
@@ -152,6 +166,35 @@ def test_a_partition_that_comes_back_is_read_on_from_where_it_was_taken() -> Non
     assert notes(cluster) == [LONG, OTHER, OTHER, LONG, LONG]
     with pytest.raises(Moved):
         first.effect.give(RAW, 0, given)
+
+
+def test_all_partitions_are_claimed_before_any_is_read_and_each_is_there_when_its_last_part_was() -> None:
+    cluster, log = Cluster(), []
+
+    class Logged(ListOutbox):
+        def send(self, topic: str, **given: Any) -> None:
+            log.append(("claim", given["partition"]))
+            super().send(topic, **{**given, "partition": 0})
+
+    class Many(ListLibrary):
+        def store(self, place: tuple[str, int]) -> DictStore:
+            assert place[0] == RAW
+            return DictStore(self._cluster)
+
+        def read(self, begins: Any) -> Any:
+            for number, (place, _) in enumerate(begins.items()):
+                log.append(("read", place[1]))
+                found = cluster.topics[CHANGELOG][number]
+                yield place, [(found.offset, found.key, found.value)], True
+
+    states = States({RAW: CHANGELOG}, Many(cluster), Logged(cluster))
+    states.own([(RAW, 0), (RAW, 1), (RAW, 2)])
+    assert states.of(RAW, 1) is not None
+    assert log == [*(("claim", each) for each in range(3)), ("read", 0), ("read", 1)]
+    assert not states.ready
+    states.restore()
+    assert states.ready
+    assert log[5:] == [("read", 2)]
 
 
 def test_a_process_is_ready_when_every_partition_of_its_own_is_restored() -> None:

@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 REQUEST_BYTES = 8 * MIB
+BLOCKED = "cluster_block_exception"  # read-only, disk above its watermark, no master
 MARKER = orjson.dumps({DELETED_FIELD: True})
 ACTION = b'{"index":{"_id":%b,"version":%d,"version_type":"external"}}\n%b\n'
 _FIELD = re.compile(r"field (?:\[([\w.-]+)\]|name '([\w.-]+)')|introduction of \[([\w.-]+)\]")
-Verdict = Literal["written", "stale", "again", "rejected", "missing", "unknown"]
+_BLOCK = re.compile(r"blocked by: \[([^\]]+)\]")
+Verdict = Literal["written", "stale", "again", "blocked", "rejected", "missing", "unknown"]
 
 
 @dataclass
@@ -101,17 +103,25 @@ class Pending:
 
 
 def judge(item: Mapping[str, Any]) -> Verdict:
-    """Say what an item of a bulk answer means."""
+    """Say what an item of a bulk answer means; docs/search.md has the table."""
     status, kind = int(item["status"]), str(item.get("error", {}).get("type", ""))
     if status in (HTTPStatus.OK, HTTPStatus.CREATED):
         return "written"
     if status == HTTPStatus.CONFLICT:
         return "stale"
-    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE) or "rejected_execution" in kind:
+    if kind == BLOCKED:
+        return "blocked"
+    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return "again"
-    if status == HTTPStatus.BAD_REQUEST:
+    if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
         return "rejected"
     return "missing" if status == HTTPStatus.NOT_FOUND else "unknown"
+
+
+def block(error: Mapping[str, Any]) -> str:
+    """Say by what an index or a cluster is blocked, in OpenSearch's own words, which quote no document."""
+    found = _BLOCK.search(str(error.get("reason", "")))
+    return found.group(1) if found else "no reason given"
 
 
 def reason(item: Mapping[str, Any]) -> str:

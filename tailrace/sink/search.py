@@ -3,7 +3,8 @@
 It writes through the alias and demands that it is one (``require_alias``), so that a missing index is an error and
 never made by accident. Fields that the contract has gained are added to the mapping when it opens. A delete is a
 marker document, which outlives ``index.gc_deletes`` and is hidden by the alias's filter. A stale write (409) is a
-success; an item the cluster had no room for is sent again alone, until the deadline.
+success; an item the cluster had no room for is sent again alone, until the deadline. A blocked index is a pause with
+its reason. docs/search.md lists what becomes of every answer.
 ``tailrace.sink.mapping`` makes the documents, ``tailrace.sink.bulk`` the requests; this module does the I/O.
 """
 
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from opensearchpy import OpenSearch
 from opensearchpy.exceptions import ConnectionError as NoConnection
-from opensearchpy.exceptions import NotFoundError, TransportError
+from opensearchpy.exceptions import NotFoundError, SerializationError, TransportError
 
 from tailrace.deadline import Deadline
 from tailrace.errors import Fatal, Retryable
@@ -25,7 +26,7 @@ from tailrace.sink import bulk, mapping
 from tailrace.sink.writer import Batching, Written
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tailrace.change import Change
     from tailrace.contract import Contract
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 ANSWER = "errors,items.*.status,items.*.error.type,items.*.error.reason"
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds
 CONNECTIONS = 16
+BLOCKED_SECONDS = 5.0
+NONSENSE = "OpenSearch's answer makes no sense."
 
 log = structlog.get_logger()
 
@@ -111,9 +114,11 @@ class SearchWriter:
             if error.status_code == HTTPStatus.NOT_FOUND:
                 raise self._missing() from error
             raise _explain(error) from error
-        if not answer["errors"]:
-            return []
-        return self._settle(pending, chunk, answer["items"])
+        except SerializationError as error:
+            raise Retryable(NONSENSE, detail="It is no JSON.") from error
+        if not _whole(answer, len(chunk)):
+            raise Retryable(NONSENSE, detail="It does not settle every document that was sent.")
+        return self._settle(pending, chunk, answer["items"]) if answer["errors"] else []
 
     def _halve(self, pending: Pending, chunk: list[Document], deadline: Deadline) -> list[Document]:
         """Send a request that was too large in two halves; a document that is too large alone is rejected."""
@@ -131,6 +136,8 @@ class SearchWriter:
                 busy.append(document)
             elif verdict == "missing":
                 raise self._missing()
+            elif verdict == "blocked":
+                raise _blocked(item["index"]["error"])
             elif verdict == "unknown":
                 raise Fatal(
                     "OpenSearch answered one document in an unknown way.",
@@ -146,11 +153,32 @@ class SearchWriter:
         )
 
 
+def _whole(answer: Any, documents: int) -> bool:
+    """Say whether an answer speaks of every document: one that does not may come from something in between."""
+    return (
+        isinstance(answer, dict)
+        and isinstance(answer.get("errors"), bool)
+        and len(answer.get("items", ())) == documents
+    )
+
+
+def _blocked(error: Mapping[str, Any]) -> Retryable:
+    """Return what a block is: the cluster's state, not the documents' fault, so they wait."""
+    return Retryable(
+        "OpenSearch takes no writes: the index is blocked.",
+        detail=bulk.block(error),
+        hint="Free disk space, or lift the block; the batch waits until then.",
+        after=BLOCKED_SECONDS,
+    )
+
+
 def _explain(error: TransportError) -> Fatal | Retryable:
     """Tell a cluster that may come back from a request it will never take."""
     status = error.status_code
     if isinstance(error, NoConnection) or not isinstance(status, int):
         return Retryable("OpenSearch does not answer.", detail=type(error).__name__)
+    if error.error == bulk.BLOCKED:
+        return _blocked(error.info["error"])
     detail = f"{status} {error.error if isinstance(error.error, str) else ''}"[:200]
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in (
         HTTPStatus.TOO_MANY_REQUESTS,

@@ -8,6 +8,7 @@
 It needs no server and no test framework; the contract suite is a plain class that pytest collects when subclassed.
 """
 
+from tailrace.testing.door import Answer, Door, Spoil
 from tailrace.testing.faults import FailAfter, FailBefore, Faults, Hold
 from tailrace.testing.memory import MemorySink
 from tailrace.testing.parcels import PARCEL, Tape, parcel
@@ -17,6 +18,8 @@ from tailrace.testing.stores import Store
 
 __all__ = [
     "PARCEL",
+    "Answer",
+    "Door",
     "FailAfter",
     "FailBefore",
     "Faults",
@@ -24,6 +27,7 @@ __all__ = [
     "MemorySink",
     "Proxy",
     "SinkContract",
+    "Spoil",
     "Store",
     "Tape",
     "parcel",

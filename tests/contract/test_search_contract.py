@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -11,15 +12,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from opensearchpy import OpenSearch
 
+from tailrace.errors import Retryable
 from tailrace.sink import mapping
 from tailrace.sink.search import SearchWriter
 from tailrace.targets import SearchIndex
-from tailrace.testing import PARCEL, SinkContract, Store
+from tailrace.testing import PARCEL, Answer, Door, Hold, SinkContract, Spoil, Store, Tape, parcel
+from tailrace.testing.troubles import Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tailrace.endpoints import Endpoints
+    from tailrace.targets import Sink
     from tests.providers import RunningStack
 
 
@@ -32,6 +36,7 @@ class SearchStore:
         self.endpoints = endpoints
         self.target = SearchIndex(f"parcels-{uuid.uuid4().hex[:8]}", record="parcel", text=("note",))
         self.client = OpenSearch(endpoints.opensearch)
+        self.door = Door(endpoints.opensearch)
         self.client.indices.create(index=mapping.index_name(self.target), body=mapping.index_body(self.target, PARCEL))
 
     def open(self) -> SearchWriter:
@@ -45,6 +50,12 @@ class SearchStore:
     def close(self) -> None:
         self.client.indices.delete(index=mapping.index_name(self.target))
         self.client.close()
+        self.door.__exit__()
+
+    def block(self, blocked: bool) -> None:
+        """Make the index read-only, as a disk above its watermark does, or writable again."""
+        body = {"index.blocks.write": True if blocked else None}
+        self.client.indices.put_settings(index=self.target.alias, body=body)
 
 
 READERS: dict[str, Callable[[Any], Any]] = {
@@ -58,9 +69,55 @@ def typed(source: Mapping[str, Any]) -> dict[str, Any]:
     return {name: READERS[name](value) if name in readable else value for name, value in source.items()}
 
 
+FAULTS: dict[Trouble, Answer | Spoil] = {
+    "throttled": Answer(429), "away": Answer(503), "unanswered": Spoil("none"), "truncated": Spoil("half"),
+    "garbled": Spoil("nonsense"),
+}  # fmt: skip
+
+
 class TestSearch(SinkContract):
     @pytest.fixture
-    def store(self, stack: RunningStack) -> Iterator[Store]:
+    def store(self, stack: RunningStack) -> Iterator[SearchStore]:
         made = SearchStore(stack.endpoints)
         yield made
         made.close()
+
+    def troubled(self, store: Store, trouble: Trouble) -> Sink:
+        return self._at(store, FAULTS[trouble])
+
+    def held(self, store: Store) -> tuple[Sink, Hold]:
+        hold = Hold()
+        return self._at(store, hold), hold
+
+    def _at(self, store: Store, fault: Answer | Spoil | Hold) -> Sink:
+        """Return a writer whose next bulk request meets a fault at the door of the real OpenSearch."""
+        assert isinstance(store, SearchStore)
+        store.door.spoil("_bulk", fault)
+        writer = SearchWriter(store.target, PARCEL, replace(store.endpoints, opensearch=store.door.url))
+        writer.connect()
+        return writer
+
+    def test_one_answer_with_every_kind_of_item_is_settled_item_by_item(self, store: SearchStore) -> None:
+        tape = Tape()
+        old, newer = tape.put(parcel(2, note="old")), tape.put(parcel(2, note="newer"))
+        writer = store.open()
+        writer.write([newer], timeout=30)
+        batch = [tape.put(parcel(1)), old, tape.put(parcel(3, detail='{"a": 1, "a": 2}')), tape.put(parcel(4))]
+
+        written = writer.write(batch, timeout=30)
+
+        assert ([rejection.position for rejection in written], written.stale) == ([2], 1)
+        assert sorted(record["id"] for record in store.current()) == [1, 2, 4]
+
+    def test_a_blocked_index_waits_with_its_reason_and_takes_everything_when_the_block_is_lifted(
+        self, store: SearchStore
+    ) -> None:
+        writer, tape = store.open(), Tape()
+        batch = [tape.put(parcel(1)), tape.put(parcel(2))]
+        store.block(True)
+        with pytest.raises(Retryable, match="blocked") as caught:
+            writer.write(batch, timeout=30)
+        store.block(False)
+
+        assert "index read-only" in caught.value.detail or "index write" in caught.value.detail
+        assert list(writer.write(batch, timeout=30)) == []

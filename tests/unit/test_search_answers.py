@@ -16,7 +16,7 @@ from tailrace.errors import Fatal, Retryable
 from tailrace.sink import bulk
 from tailrace.sink.search import SearchWriter
 from tailrace.targets import SearchIndex
-from tailrace.testing import PARCEL, Tape, parcel
+from tailrace.testing import PARCEL, Answer, Door, Hold, Spoil, Tape, parcel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,9 +34,9 @@ class Script:
     answers: deque[tuple[int, list[dict[str, Any]]]] = field(default_factory=deque)
     asked: list[list[str]] = field(default_factory=list)
 
-    def writer(self) -> SearchWriter:
-        """Return a writer that talks to the script."""
-        there = Endpoints("", "", "", "", "", "", self.url)
+    def writer(self, url: str = "") -> SearchWriter:
+        """Return a writer that talks to the script, at the door before it where one is given."""
+        there = Endpoints("", "", "", "", "", "", url or self.url)
         return SearchWriter(SearchIndex("parcels", record="parcel"), PARCEL, there)
 
 
@@ -162,3 +162,76 @@ def test_requests_are_cut_by_bytes_and_hold_one_document_at_least() -> None:
     documents = [bulk.Document(str(size), [], b"x" * size) for size in (4, 4, 4, 20, 1)]
 
     assert [[len(item.lines) for item in chunk] for chunk in bulk.requests(documents, 10)] == [[4, 4], [4], [20], [1]]
+
+
+FLOOD = "index [p-1] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark, index has block];"
+READ_ONLY = "index [p-1] blocked by: [FORBIDDEN/5/index read-only (api)];"
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "said"),
+    [(429, FLOOD, "disk usage exceeded"), (403, READ_ONLY, "index read-only"), (503, "no master", "no reason given")],
+)
+def test_a_blocked_index_is_a_pause_with_its_reason_and_no_dead_letter(
+    script: Script, status: int, words: str, said: str
+) -> None:
+    script.answers += [(200, [OK, failed(status, "cluster_block_exception", words)]), (200, [])]
+    writer = script.writer()
+
+    with pytest.raises(Retryable) as caught:
+        writer.write(puts(2), timeout=30)
+
+    assert said in caught.value.detail
+    assert "Free disk space" in caught.value.hint
+    assert list(writer.write(puts(2), timeout=30)) == []
+
+
+def test_a_blocked_cluster_is_a_pause_too(script: Script) -> None:
+    error = {"type": "cluster_block_exception", "reason": READ_ONLY}
+    with Door(script.url) as door:
+        door.spoil("_bulk", Answer(403, json.dumps({"error": error, "status": 403}).encode()))
+        with pytest.raises(Retryable, match="blocked") as caught:
+            script.writer(door.url).write(puts(1), timeout=30)
+    assert "index read-only" in caught.value.detail
+
+
+def test_an_item_that_is_too_large_is_rejected_and_one_that_failed_inside_is_sent_again(script: Script) -> None:
+    script.answers += [(200, [failed(413, "too_large"), failed(500, "engine_exception"), OK]), (200, [])]
+
+    written = script.writer().write(puts(3), timeout=30)
+
+    assert [rejection.position for rejection in written] == [0]
+    assert script.asked == [["1", "2", "3"], ["2"]]
+
+
+@pytest.mark.parametrize("how", ["none", "half", "nonsense"])
+def test_an_answer_that_is_lost_cut_short_or_nonsense_is_a_pause_and_the_batch_is_sent_again(
+    script: Script, how: str
+) -> None:
+    script.answers.append((200, []))
+    with Door(script.url) as door:
+        door.spoil("_bulk", Spoil(how))
+        writer = script.writer(door.url)
+        with pytest.raises(Retryable):
+            writer.write(puts(2), timeout=30)
+        assert list(writer.write(puts(2), timeout=30)) == []
+    assert script.asked == [["1", "2"], ["1", "2"]]
+
+
+@pytest.mark.parametrize("body", [b"<html>sorry</html>", b"null", b"[]", b'{"errors": false, "items": []}', b""])
+def test_an_answer_that_does_not_settle_every_document_is_a_pause(script: Script, body: bytes) -> None:
+    with Door(script.url) as door:
+        door.spoil("_bulk", Answer(200, body))
+        with pytest.raises(Retryable, match="makes no sense"):
+            script.writer(door.url).write(puts(1), timeout=30)
+
+
+def test_an_answer_that_comes_after_the_deadline_is_a_pause(script: Script) -> None:
+    script.answers.append((200, []))
+    with Door(script.url) as door:
+        hold = Hold()
+        door.spoil("_bulk", hold)
+        with pytest.raises(Retryable):
+            script.writer(door.url).write(puts(1), timeout=1)
+        assert hold.held.is_set()
+        hold.release.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import secrets
 from contextlib import closing
@@ -173,3 +174,47 @@ def test_half_a_change_of_the_key_is_named_by_verify_and_mended(stack: RunningSt
     run(running, [(sql, ()) for sql in mend], stack)
     assert running.json("snapshot", "public.halves", "public.visits", timeout=WAIT)["complete"]
     assert differences(compared(running)) == {}
+
+
+def told(running: Bank, table: str) -> dict[int, list[dict[str, Any]]]:
+    """Return the payloads of a raw topic by id, those of each id in their order."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for message in raw(running, table):
+        if message.value():
+            payload = json.loads(message.value() or b"")["payload"]
+            found.setdefault(json.loads(message.key() or b"")["id"], []).append(payload)
+    return found
+
+
+def test_overlapping_transactions_one_copy_and_many_changes_of_a_key_in_one_transaction_end_as_committed(
+    stack: RunningStack, running: Bank
+) -> None:
+    url = stack.endpoints.database(running.name)
+    with (
+        closing(database.connect(url)) as early,
+        closing(database.connect(url)) as late,
+        early.cursor() as first,
+        late.cursor() as second,
+    ):
+        first.execute("UPDATE bigs SET note = 10 WHERE id = 100")
+        second.execute("INSERT INTO bigs VALUES (101, 20); UPDATE rooms SET room = 'late' WHERE id = 2")
+        late.commit()
+        first.execute("UPDATE rooms SET note = 30 WHERE id = 2; UPDATE bigs SET note = 40 WHERE id = 101")
+        early.commit()
+        second.execute("DELETE FROM bigs WHERE id = 100; INSERT INTO bigs VALUES (100, 50)")
+        second.execute("UPDATE bigs SET note = 60 WHERE id = 100; UPDATE bigs SET note = 70 WHERE id = 100")
+        second.copy_expert("COPY bigs FROM STDIN", io.StringIO("".join(f"{n}\t1\n" for n in range(200, 500))))
+        late.commit()
+        first.execute("UPDATE bigs SET note = 80 WHERE id = 101")  # in the log before the snapshot reads its row
+        assert running.json("snapshot", "public.bigs", timeout=WAIT)["complete"]
+        early.commit()
+    assert differences(compared(running)) == {}
+    assert running.query("SELECT note FROM bigs WHERE id IN (100, 101) ORDER BY id") == [(70,), (80,)]
+    seen = told(running, "public.bigs")
+    before, behind = next(each for each in seen[100] if each["after"] and each["after"]["note"] == 10), seen[101][0]
+    assert before["source"]["lsn"] < behind["source"]["lsn"] < int(json.loads(before["source"]["sequence"])[0])
+    assert len({seen[number][0]["source"]["lsn"] for number in range(200, 500)}) < 300
+    read, newest = seen[101][-2:]
+    assert (read["op"], read["source"]["lsn"], read["after"]["note"]) == ("r", None, 40)
+    assert (newest["op"], newest["after"]["note"]) == ("u", 80)
+    assert newest["source"]["lsn"] < int(json.loads(read["source"]["sequence"])[1])

@@ -86,15 +86,16 @@ class Provenance:
 
 def provenance(headers: Headers | None) -> Provenance:
     """Read the provenance of a conformed message, or raise Rejected(stage=decode)."""
-    found = {name: value or b"" for name, value in headers or ()}
+    found = dict(headers or ())
     try:
+        lsn = found[LSN]
         return Provenance(
-            version=int(found[VERSION]),
-            op=found[OP].decode(),
-            lsn=int(found[LSN]) if found[LSN] else None,
-            committed_us=int(found[COMMITTED]),
-            tx=found[TX].decode(),
-            origin=found[ORIGIN].decode(),
+            int(found[VERSION] or b""),
+            (found[OP] or b"").decode(),
+            int(lsn) if lsn else None,
+            int(found[COMMITTED] or b""),
+            (found[TX] or b"").decode(),
+            (found[ORIGIN] or b"").decode(),
         )
     except (KeyError, ValueError) as error:
         raise Rejected(

@@ -83,6 +83,11 @@ class Contract:
         return {field.name: field for field in self.fields}
 
     @cached_property
+    def key_readers(self) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
+        """What makes a key column's value of its JSON, by name."""
+        return tuple((name, KEY_READERS[self.by_name[name].kind]) for name in self.key)
+
+    @cached_property
     def defaults(self) -> dict[str, Any]:
         """What a field is where a row or an older record does not have it, as Avro writes it; not every field says."""
         return {entry["name"]: entry["default"] for entry in self.schema["fields"] if "default" in entry}
@@ -154,7 +159,7 @@ class Contract:
         """Return the key columns of canonical JSON, typed as the contract says."""
         try:
             parsed = orjson.loads(key or b"null")
-            return {name: KEY_READERS[self.by_name[name].kind](parsed[name]) for name in self.key}
+            return {name: read(parsed[name]) for name, read in self.key_readers}
         except (ValueError, TypeError, KeyError, ArithmeticError) as error:
             raise Rejected(
                 f"The key does not decode as that of {self.name}.",

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from tailrace.contract import Contract
 
 
+FRAME = 5  # bytes before an Avro body
+PLAIN = 6  # headers of a message without the record before it
+
+
 class Message(Protocol):
     """What is used of a Kafka message."""
 
@@ -68,32 +72,31 @@ class Decoder:
     ) -> None:
         self._contracts = contracts
         self._writer, self._settled = writer, settled
-        self._schemas: dict[tuple[str, int], Any] = {}
+        self._schemas: dict[tuple[str, bytes], Any] = {}  # by topic and frame
 
     def change(self, message: Message) -> Change:
         """Return the Change in a message, or raise Rejected or Evolved."""
-        topic = message.topic()
+        topic, key, value = message.topic(), message.key(), message.value()
         contract = self._contracts[topic]
         headers = message.headers() or []
         origin = provenance(headers)
-        value = message.value()
-        return Change(
-            record=contract.name,
-            key=contract.decode_key(message.key()),
-            value=None if value is None else self._value(topic, value),
-            before=self._before(topic, headers),
-            version=origin.version,
-            op=origin.op,
-            lsn=origin.lsn,
-            committed_us=origin.committed_us,
-            tx=origin.tx,
-            origin=origin.origin,
-            topic=topic,
-            partition=message.partition(),
-            offset=message.offset(),
-            raw_key=message.key(),
-            raw_value=value,
-            headers=headers,
+        return Change(  # by place: names would take a tenth of the time that a record takes
+            contract.name,
+            contract.decode_key(key),
+            None if value is None else self._value(topic, value),
+            self._before(topic, headers) if len(headers) > PLAIN else None,
+            origin.version,
+            origin.op,
+            origin.lsn,
+            origin.committed_us,
+            origin.tx,
+            origin.origin,
+            topic,
+            message.partition(),
+            message.offset(),
+            key,
+            value,
+            headers,
         )
 
     def _before(self, topic: str, headers: Headers) -> dict[str, Any] | None:
@@ -104,10 +107,10 @@ class Decoder:
         return None
 
     def _value(self, topic: str, framed: bytes) -> dict[str, Any]:
-        number, contract = schema_id(framed), self._contracts[topic]
-        place = (topic, number)
+        place, contract = (topic, framed[:FRAME]), self._contracts[topic]
         if place not in self._schemas:
-            self._schemas[place] = self._look(contract, place, self._writer(number))
+            number = schema_id(framed)
+            self._schemas[place] = self._look(contract, (topic, number), self._writer(number))
         return contract.decode(framed, self._schemas[place])
 
     def _look(self, contract: Contract, place: tuple[str, int], schema: Any) -> Any:

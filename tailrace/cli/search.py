@@ -9,6 +9,7 @@ import click
 
 from tailrace import project
 from tailrace.cli.context import err, json_option, out, print_json, project_option
+from tailrace.control import markers
 from tailrace.control import rebuild as rebuilding
 from tailrace.control.services import Services
 from tailrace.deadline import Deadline
@@ -16,7 +17,7 @@ from tailrace.deadline import Deadline
 
 @click.group()
 def search() -> None:
-    """Rebuild search indexes, and drop old ones."""
+    """Rebuild search indexes, drop old ones, and purge delete markers."""
 
 
 @search.command()
@@ -59,3 +60,20 @@ def drop(alias: str, folder: Path, *, yes: bool, as_json: bool) -> None:
         print_json({"alias": alias, "serving": serving, "dropped": gone})
     else:
         out.print(f"deleted: {', '.join(gone)}" if gone else "there is nothing to delete", markup=False)
+
+
+@search.command()
+@click.argument("alias")
+@json_option
+@project_option
+def purge(alias: str, folder: Path, *, as_json: bool) -> None:
+    """Delete the delete markers of ALIAS that are older than everything in the raw topic.
+
+    Settle the sink's dead letters first: one that is older still could bring a deleted document back.
+    """
+    with Services(project.load(folder)) as services:
+        done = markers.purge(services, rebuilding.find(services.project, alias)[1])
+    if as_json:
+        print_json(asdict(done))
+    else:
+        out.print(f"{done.deleted:,} of {done.markers:,} delete markers deleted, below raw offset {done.below:,}")

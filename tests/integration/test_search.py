@@ -11,9 +11,11 @@ from uuid import UUID
 
 import pytest
 from opensearchpy import OpenSearch
+from opensearchpy.exceptions import ConflictError, NotFoundError
 
 from tailrace import contract
 from tailrace.control.resources.search import compare
+from tailrace.deadline import wait_for
 from tailrace.errors import Fatal, Retryable
 from tailrace.sink import mapping
 from tailrace.sink.search import SearchWriter
@@ -192,6 +194,31 @@ def test_a_delete_leaves_a_marker_that_the_alias_hides(search: Search) -> None:
     assert search.source("1") == {DELETED_FIELD: True}
     assert search.hits({"match_all": {}}) == []
     assert (again.stale, list(again)) == (1, [])
+
+
+def test_an_old_write_after_a_delete_is_refused_long_after_opensearch_has_forgotten_its_own_deletes(
+    search: Search,
+) -> None:
+    name, tape = mapping.index_name(search.target), Tape()
+    search.client.indices.put_settings(index=name, body={"index.gc_deletes": "1s"})
+    put, delete = tape.put(parcel(1)), tape.delete(parcel(1))
+    search.writer().write([put, delete], timeout=30)
+    bare: dict[str, Any] = {"index": name, "id": "bare"}
+    with pytest.raises(NotFoundError):  # the delete of nothing is remembered like any other
+        search.client.delete(**bare, params={"version": 9, "version_type": "external"})
+
+    def forgotten() -> bool:
+        search.client.indices.refresh(index=name)
+        try:
+            search.client.index(**bare, body={"id": 2}, params={"version": 5, "version_type": "external"})
+        except ConflictError:
+            return False
+        return True
+
+    wait_for(forgotten, timeout=60, what="OpenSearch to forget a delete of version 9 and take version 5")
+
+    assert search.writer().write([put], timeout=30).stale == 1
+    assert search.source("1") == {DELETED_FIELD: True}
 
 
 def test_a_missing_index_stops_the_worker_and_is_not_made_by_accident(search: Search) -> None:

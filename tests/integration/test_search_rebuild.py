@@ -7,12 +7,16 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
 
+from tailrace.control.markers import purge
 from tailrace.control.rebuild import Rebuild, drop_old, find, old_indexes
 from tailrace.control.resources.search import SearchIndexResource
 from tailrace.control.services import Services
 from tailrace.deadline import Deadline, wait_for
 from tailrace.errors import Refused
+from tailrace.kafka import Outbox
 from tailrace.sink.search import SearchWriter
 from tailrace.targets import DELETED_FIELD
 from tailrace.testing import PARCEL, Tape, parcel
@@ -120,3 +124,29 @@ def test_what_an_interrupted_rebuild_left_is_removed_and_a_foreign_index_is_not(
     made.client.indices.create(index=f"{made.alias}-000003", body={"aliases": {f"foreign-{made.alias}": {}}})
     with pytest.raises(Refused, match="another alias"):
         made.rebuild()
+
+
+def test_only_markers_older_than_the_whole_raw_topic_are_purged(made: Rebuilding) -> None:
+    tape, alias = Tape(), made.alias
+    _, target = find(made.services.project, alias)
+    raw = f"{made.pipeline.name}.raw.public.parcel"
+    admin = AdminClient({"bootstrap.servers": made.pipeline.endpoints.kafka, "log_level": 2})
+    admin.create_topics([NewTopic(raw, 1, 1)])[raw].result(30)
+    try:
+        writer = SearchWriter(target, PARCEL, made.services.project.endpoints)
+        deletes = [tape.delete(parcel(number)) for number in range(1, 6)]
+        writer.write([*deletes, tape.put(parcel(9))], timeout=30)
+        writer.close()
+        outbox = Outbox(made.pipeline.endpoints.kafka, "test")
+        for _ in range(6):
+            outbox.send(raw, key=b"", value=b"", partition=0)
+        outbox.flush(30)
+        admin.delete_records([TopicPartition(raw, 0, 4)])[TopicPartition(raw, 0)].result(30)
+
+        done = purge(made.services, target)
+
+        assert (done.markers, done.deleted, done.below) == (5, 3, 4)  # offsets 1 to 5, and 4 is the first one left
+        assert purge(made.services, target).markers == 2
+        assert made.notes() == {"9": "parcel 9"}
+    finally:
+        admin.delete_topics([raw])[raw].result(30)

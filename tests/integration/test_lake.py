@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,13 @@ import pytest
 
 from tailrace import aws
 from tailrace.control.lake import LakeFolder, LakeReader
+from tailrace.control.verify.lake import Lake as Verified
+from tailrace.control.verify.store import Pair
 from tailrace.errors import Fatal, Retryable
 from tailrace.settings import LakeSettings
+from tailrace.sink import lake_log
 from tailrace.sink.lake import LakeWriter
+from tailrace.sink.lake_log import Entry, Span, Stored
 from tailrace.targets import LakeTable
 from tailrace.testing import PARCEL, Tape, parcel
 
@@ -186,14 +191,15 @@ def test_an_answer_that_was_lost_is_no_conflict(lake: Lake) -> None:
 
 def test_a_deleted_row_has_its_key_and_nothing_else(lake: Lake) -> None:
     tape = Tape()
-    lake.write(lake.writer(start=0), [tape.put(parcel(1)), tape.delete(parcel(1)), tape.put(parcel(2))])
+    batch = [tape.put(parcel(1)), tape.delete(parcel(1)), tape.put(parcel(2))]
+    lake.write(lake.writer(start=0), batch)
 
     deleted = lake.reader().rows("SELECT * FROM history WHERE _offset = 1")[0]
     assert {name: value for name, value in deleted.items() if not name.startswith("_")} == {
         **dict.fromkeys(PARCEL.by_name),
         "id": 1,
     }
-    assert [deleted["_op"], deleted["_partition"], deleted["_lsn"]] == ["d", 0, 1002]
+    assert [deleted["_op"], deleted["_partition"], deleted["_lsn"]] == ["d", 0, batch[1].lsn]
     assert [row["id"] for row in lake.reader().rows("SELECT id FROM current")] == [2]
 
 
@@ -227,3 +233,29 @@ def test_a_store_that_is_down_is_a_pause(stack: RunningStack) -> None:
         writer.connect()
     with pytest.raises(Retryable):
         writer.write(changes(1), timeout=5)
+
+
+def test_verify_reads_what_the_log_names_and_says_where_its_promises_do_not_hold(lake: Lake) -> None:
+    batch = changes(6)
+    lake.write(lake.writer(start=0), batch[:3])
+    lake.write(lake.writer(start=3), batch[3:])
+    pair = Pair("public.parcels", "lake", PARCEL, TABLE)
+    with closing(Verified(pair, lake.bucket, lake.endpoints.s3)) as store:
+        assert [len(list(store.scan())), store.faults()] == [6, []]
+
+        first, second = lake.keys()
+        again = first.replace(".parquet", "-00000000.parquet")
+        lake.s3.copy_object(Bucket=lake.bucket, Key=again, CopySource={"Bucket": lake.bucket, "Key": first})
+        assert [len(list(store.scan())), store.faults()] == [6, []]  # nobody logged it
+
+        held = Stored(again.removeprefix("conformed/parcels/"), "", 1, None, (Span(0, 0, 2, 3, 1, 3),))
+        entry = Entry(3, "2026-01-01T00:00:00+00:00", "somebody", "append", (held,))
+        name = f"conformed/parcels/{lake_log.entry_name(3)}"
+        lake.s3.put_object(Bucket=lake.bucket, Key=name, Body=entry.encode())
+        lake.s3.delete_object(Bucket=lake.bucket, Key=second)
+    with closing(Verified(pair, lake.bucket, lake.endpoints.s3)) as store:
+        assert len(list(store.scan())) == 3
+        assert store.faults() == [
+            f"{lake.bucket}/{second} is in the log and not in the bucket",
+            f"{lake.bucket}/conformed/parcels: 3 changes are in two objects that the log names",
+        ]

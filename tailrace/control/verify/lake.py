@@ -1,8 +1,9 @@
-"""A table of the lake as ``verify`` reads it: the newest version of each key over all Parquet objects, deletes applied.
+"""A table of the lake as ``verify`` reads it: the newest version of each key over its Parquet objects, deletes applied.
 
-Objects are copied to a scratch folder (once each, by their ETag). DuckDB finds which row is the newest of its key;
-pyarrow then reads exactly those rows, because DuckDB knows no decimals beyond 38 digits. A row that stands in two
-objects, as it may for a moment after a worker's restart, counts once.
+Its objects are those that the commit log names, or all where there is no log. They are copied to a scratch folder (once
+each, by their ETag). DuckDB finds which row is the newest of its key; pyarrow then reads exactly those rows, because
+DuckDB knows no decimals beyond 38 digits. What the log promises is looked at too: every object is there, and no change
+is in two of them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tailrace import aws
+from tailrace.control import lake_log
 from tailrace.control.verify.expected import plain, text
 from tailrace.control.verify.store import Fields, Pair, Seen
 from tailrace.errors import Refused, Unreachable
@@ -29,6 +31,11 @@ if TYPE_CHECKING:
     from tailrace.contract import Field
 
 ROWS = 10_000
+GONE = ("404", "NoSuchKey")
+TWICE = """
+SELECT count(*) - count(DISTINCT (_partition, _offset, _version))
+FROM read_parquet(?, union_by_name = true, hive_partitioning = false)
+"""
 NEWEST = """
 SELECT filename, list(file_row_number ORDER BY file_row_number) FROM (
     SELECT filename, file_row_number, _op,
@@ -48,6 +55,8 @@ class Lake:
         self._bucket, self._client = bucket, aws.client("s3", url, s3={"addressing_style": "path"})
         self._scratch = tempfile.TemporaryDirectory(prefix="tailrace-verify-")
         self._copies: dict[str, Path] = {}
+        self._missing: set[str] = set()
+        self._logged = False
 
     def close(self) -> None:
         """Close the connections and remove the scratch folder."""
@@ -82,8 +91,15 @@ class Lake:
         return False
 
     def faults(self) -> list[str]:
-        """Return nothing: a table has no state beside its objects."""
-        return []
+        """Return where the log's promises do not hold: an object that is not there, a change in two objects."""
+        missing = sorted(self._missing & self._listed().keys()) if self._missing else []
+        found = [f"{self._bucket}/{key} is in the log and not in the bucket" for key in missing]
+        if self._logged and self._copies:
+            with duckdb.connect() as database:
+                twice = database.execute(TWICE, [[str(path) for path in self._copies.values()]]).fetchall()[0][0]
+            if twice:
+                found.append(f"{self._bucket}/{self.name}: {twice} changes are in two objects that the log names")
+        return found
 
     def _rows(self, filename: str, numbers: Sequence[int]) -> Iterator[Seen]:
         pair = self.pairs[0]
@@ -101,6 +117,7 @@ class Lake:
     def _copy(self) -> None:
         """Bring the scratch folder up to date: new objects in, removed ones out."""
         listed = self._listed()
+        self._missing.clear()
         for tag in self._copies.keys() - listed.keys():
             self._copies.pop(tag).unlink()
         for tag in listed.keys() - self._copies.keys():
@@ -108,16 +125,21 @@ class Lake:
             try:
                 self._client.download_file(self._bucket, listed[tag], str(path))
             except ClientError as error:
-                if error.response["Error"]["Code"] in ("404", "NoSuchKey"):
-                    continue  # removed since it was listed: what it held is in another object
+                if error.response["Error"]["Code"] in GONE:
+                    self._missing.add(listed[tag])  # perhaps removed since: what it held is in another object then
+                    continue
                 raise self._refused(error) from error
             except BotoCoreError as error:
                 raise self._silent(error) from error
             self._copies[tag] = path
 
     def _listed(self) -> dict[str, str]:
-        """Return object names by name and ETag, which together say what is in them."""
+        """Return object names by what says what is in them: the name that the log gives, else name and ETag."""
         try:
+            known = lake_log.follow(self._read)
+            self._logged = known.sequence > 0
+            if self._logged:
+                return {name: name for name in (f"{self.name}/{key}" for key in known.objects)}
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self.name + "/")
             objects = [entry for page in pages for entry in page.get("Contents", ())]
         except ClientError as error:
@@ -126,6 +148,15 @@ class Lake:
             raise self._silent(error) from error
         names = [(entry["Key"], entry["ETag"].strip('"')) for entry in objects if entry["Key"].endswith(".parquet")]
         return {f"{name}-{tag}": name for name, tag in names}
+
+    def _read(self, name: str) -> bytes | None:
+        """Return a file of the table's folder, None where there is none."""
+        try:
+            return bytes(self._client.get_object(Bucket=self._bucket, Key=f"{self.name}/{name}")["Body"].read())
+        except ClientError as error:
+            if error.response["Error"]["Code"] in GONE:
+                return None
+            raise
 
     def _refused(self, error: ClientError) -> Refused | Unreachable:
         code = error.response["Error"]["Code"]

@@ -170,7 +170,7 @@ class Rebuild:
 
     def _fill(self, source: Source, target: SearchIndex) -> None:
         """Write what the topic has up to its present ends."""
-        writer = SearchWriter(target, self._contract, self._project.endpoints)
+        writer = SearchWriter(replace(target, load_refresh_seconds=None), self._contract, self._project.endpoints)
         decoder = Decoder({self._topic: self._contract}, self._services.registry.writer)
         try:
             for messages in source.upto_ends(self._deadline):

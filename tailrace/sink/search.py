@@ -23,6 +23,7 @@ from opensearchpy.exceptions import NotFoundError, SerializationError, Transport
 from tailrace.deadline import Deadline
 from tailrace.errors import Fatal, Retryable
 from tailrace.sink import bulk, mapping
+from tailrace.sink.refreshing import Refresher
 from tailrace.sink.writer import Batching, Written
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class SearchWriter:
         self._target, self._contract = target, contract
         self._renderer = mapping.Renderer(target, contract)
         self._client = OpenSearch(endpoints.opensearch, max_retries=0, pool_maxsize=CONNECTIONS)
+        self._refresher = Refresher(self._client, target)
         self._pause = threading.Event()  # set when closed: ends the wait between attempts
 
     def connect(self) -> None:
@@ -61,6 +63,7 @@ class SearchWriter:
         alias, indices = self._target.alias, self._client.indices
         try:
             indices.get_alias(name=alias)
+            self._refresher.connect()
             for index, found in indices.get_mapping(index=alias).items():
                 there = found["mappings"].get("properties", {})
                 lacking = mapping.missing(self._target, self._contract, there)
@@ -77,6 +80,10 @@ class SearchWriter:
         deadline = Deadline.after(timeout)
         pending = bulk.Pending(self._contract, self._renderer)
         pending.take(batch)
+        try:
+            self._refresher.see(batch)
+        except TransportError as error:
+            raise _explain(error) from error
         pause = FIRST_PAUSE
         while pending.documents:
             documents, pending.documents = pending.documents, []
@@ -92,6 +99,7 @@ class SearchWriter:
     def close(self) -> None:
         """Close the connections and end every wait."""
         self._pause.set()
+        self._refresher.close()
         self._client.close()
 
     def _wait(self, pause: float, deadline: Deadline) -> None:

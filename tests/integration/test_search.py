@@ -310,3 +310,43 @@ def test_a_place_that_is_not_on_earth_is_rejected_and_the_rest_lands(stack: Runn
     finally:
         there.client.indices.delete(index=mapping.index_name(target))
         there.client.close()
+
+
+def refresh_interval(search: Search) -> str:
+    found = search.client.indices.get_settings(index=search.target.alias)
+    return str(found[mapping.index_name(search.target)]["settings"]["index"]["refresh_interval"])
+
+
+def test_an_index_refreshes_rarely_while_its_worker_is_far_behind_and_as_declared_afterwards(search: Search) -> None:
+    tape, writer = Tape(), search.writer()
+    writer.connect()
+    writer.write([tape.put(parcel(number)) for number in range(1, 1001)], timeout=60)  # committed long ago
+    assert refresh_interval(search) == "30s"
+
+    wait_for(lambda: refresh_interval(search) == "1s", timeout=30, what="the declared interval")
+    writer.write([tape.put(parcel(number)) for number in range(1, 1001)], timeout=60)
+    assert refresh_interval(search) == "30s"
+    writer.close()
+    assert refresh_interval(search) == "1s"
+
+
+def test_an_interval_that_a_crash_left_is_set_back_by_the_next_worker_and_another_one_is_left_alone(
+    search: Search,
+) -> None:
+    for left, expected in (("30s", "1s"), ("7s", "7s")):
+        search.client.indices.put_settings(index=search.target.alias, body={"index": {"refresh_interval": left}})
+        writer = search.writer()
+        writer.connect()
+        writer.close()
+        assert refresh_interval(search) == expected
+
+
+def test_a_load_leaves_the_interval_alone_where_that_is_declared(search: Search) -> None:
+    quiet = replace(search, target=replace(search.target, load_refresh_seconds=None))
+    writer, tape = quiet.writer(), Tape()
+    writer.connect()
+
+    writer.write([tape.put(parcel(number)) for number in range(1, 1001)], timeout=60)
+
+    assert refresh_interval(search) == "1s"
+    writer.close()

@@ -115,6 +115,13 @@ def cut(changes: Sequence[Change], rows: pa.Table) -> Iterator[LakeObject]:
 
     A delete has no schema of its own and goes with the change before it.
     """
+    days = {change.committed_us // MICROSECONDS_A_DAY for change in changes}
+    frames = {change.raw_value[:FRAME] for change in changes if change.raw_value}
+    if len(days) == 1 and len(frames) <= 1:
+        first = changes[0]
+        found = next(iter(frames), b"")
+        yield LakeObject(key(day(first.committed_us), first.partition, first.offset), rows, _schema(found))
+        return
     groups: dict[tuple[int, bytes], list[int]] = {}
     frame = b""
     for index, change in enumerate(changes):
@@ -124,8 +131,7 @@ def cut(changes: Sequence[Change], rows: pa.Table) -> Iterator[LakeObject]:
     for (number, found), indexes in groups.items():
         first = changes[indexes[0]]
         name = key(day(number * MICROSECONDS_A_DAY), first.partition, first.offset)
-        whole = len(groups) == 1
-        yield LakeObject(name, rows if whole else rows.take(pa.array(indexes, pa.int64())), _schema(found))
+        yield LakeObject(name, rows.take(pa.array(indexes, pa.int64())), _schema(found))
 
 
 def _schema(frame: bytes) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -259,7 +260,7 @@ def _edited(form: Form, assignments: Sequence[str], file: Path | None) -> bytes 
         return form.with_fields(assignments)
     if file is not None:
         return form.filled(file.read_text())
-    if not sys.stdin.isatty():
+    if not (sys.stdin.isatty() or os.environ.get("EDITOR") or os.environ.get("VISUAL")):
         raise UsageError("There is nobody to edit the letter.", hint="--set FIELD=VALUE or --file FILE.")
     shown = form.text
     text = click.edit(shown, extension=".json")

@@ -16,11 +16,15 @@ from tailrace.control import barrier, init
 from tailrace.control.verify import verify
 from tailrace.deadline import wait_for
 from tailrace.demo import database
-from tailrace.errors import Refused, UsageError
+from tailrace.errors import Fatal, Refused, UsageError
+from tailrace.sink.breaker import LEAST
+from tailrace.testing import Tape, parcel
 from tests.bank import Bank
+from tests.conformed import PARTITIONS, Conformed, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.providers import RunningStack
 
@@ -65,7 +69,7 @@ def run(crates: Bank, *statements: str) -> None:
             opened.cursor().execute(statement)
 
 
-def dlq(crates: Bank, *arguments: str) -> Any:
+def dlq(crates: Bank | Conformed, *arguments: str) -> Any:
     """Run ``tailrace dlq`` here and return what it prints."""
     words = ["dlq", *arguments, "--json", "--project", str(crates.folder)]
     done = CliRunner().invoke(cli, words, catch_exceptions=False, standalone_mode=False)
@@ -161,7 +165,10 @@ def weight(crates: Bank, number: int) -> str:
         return str(found.get("_source", {}).get("weight"))
 
 
-def test_a_held_key_waits_for_its_first_letter_and_is_put_back_in_order(crates: Bank) -> None:
+def test_a_held_key_waits_for_its_first_letter_and_is_put_back_in_order(
+    crates: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDITOR", "sed -i s/11111*/1/")
     run(crates, f"INSERT INTO crates VALUES (300, '1', {HUGE}, '{{}}'), (301, '1', 1, '{{}}')")
     parked(crates, "dynamodb", 1)
     run(crates, "UPDATE crates SET worth = 1 WHERE id = 300", "UPDATE crates SET weight = '2' WHERE id >= 300")
@@ -175,7 +182,7 @@ def test_a_held_key_waits_for_its_first_letter_and_is_put_back_in_order(crates: 
     assert [outcome["how"] for outcome in again] == ["failed again", "left", "left"]
     [first] = dlq(crates, "show", "dynamodb", "--stage", "write")
     assert first["failures"] == 2
-    dlq(crates, "edit", "dynamodb", first["place"], "--set", "worth=1")
+    assert dlq(crates, "edit", "dynamodb", first["place"])["edited"]
     done = dlq(crates, "replay", "dynamodb", "--stage", "write")
 
     assert [outcome["how"] for outcome in done] == ["replayed"] * 3
@@ -191,3 +198,60 @@ def test_a_dropped_letter_is_told_of_no_more(crates: Bank) -> None:
     assert dlq(crates, "show", "conform") == []
     with pytest.raises(UsageError, match="no open letter"):
         dlq(crates, "replay", "conform", shown["place"])
+
+
+SINKS = {
+    "broken": """
+from tailrace.testing import MemorySink
+sink = MemorySink("parcel", reject=lambda change: "no mapping")
+""",
+    "waiting": """
+from tailrace.testing import MemorySink
+sink = MemorySink("parcel", reject=lambda change: "poison" if change.value["note"] == "poison" else "")
+""",
+}
+WAITING = '[workers.waiting]\non_reject = "hold"\n'
+
+
+@pytest.fixture
+def parcels(stack: RunningStack, tmp_path: Path) -> Iterator[Conformed]:
+    made = Conformed(tmp_path / "project", stack.endpoints, SINKS, WAITING)
+    yield made
+    made.remove()
+
+
+def test_a_store_that_refuses_everything_stops_its_worker_and_fills_no_topic(parcels: Conformed) -> None:
+    tape = Tape()
+    parcels.send(tape.put(parcel(number * PARTITIONS)) for number in range(3 * LEAST))
+
+    with running(parcels.load(), "broken") as worker:
+        wait_for(worker.ended, timeout=30, what="the worker to end")
+
+    assert isinstance(worker.error, Fatal)
+    assert "no mapping" in worker.error.detail
+    assert len(parcels.dead_letters("broken")) < LEAST
+    assert parcels.committed("broken")[0] < LEAST
+
+
+def test_a_held_key_stays_held_for_the_next_worker_until_its_letter_is_settled(parcels: Conformed) -> None:
+    tape, number = Tape(), PARTITIONS
+    parcels.send([tape.put(parcel(number, note="poison"))])
+    with running(parcels.load(), "waiting"):
+        parcels.wait_until_committed("waiting")
+    loaded = parcels.load()
+    [sink] = loaded.sinks["waiting"]
+
+    def notes() -> dict[int, str]:
+        return {value["id"]: value["note"] for value in getattr(sink, "items", {}).values()}
+
+    with running(loaded, "waiting"):
+        parcels.send([tape.put(parcel(number, note="second")), tape.put(parcel(2 * number, note="other"))])
+        parcels.wait_until_committed("waiting")
+        assert notes() == {2 * number: "other"}
+        [first] = dlq(parcels, "show", "waiting", "--stage", "write")
+        dlq(parcels, "drop", "waiting", first["place"])
+        parcels.send([tape.put(parcel(number, note="third"))])
+        parcels.wait_until_committed("waiting")
+
+    assert notes() == {number: "third", 2 * number: "other"}
+    assert [entry["held_by"] for entry in dlq(parcels, "show", "waiting")] == [first["source"]]

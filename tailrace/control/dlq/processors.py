@@ -1,42 +1,36 @@
 """Letters of a processor, put back through the processor's own rules into the topic that its record belongs to.
 
-The raw record keeps its place and so its version. The conformed topic is compacted: the last record of a key is the
-one that survives there, so an older one must never come last. What is newer is looked for first, and a letter whose key
-has any is over; what came between looking and sending is sent once more behind it. Versions make both harmless.
-
-It has to be sure of the version: the raw record must still be where the letter says, in the present epoch. Values that
-Debezium did not send are not restored here: only the running processor has the images of that moment.
+The raw record keeps its place and so its version; a letter whose key has something newer in the conformed topic is over
+(``compacted``). It has to be sure of the version: the raw record must still be where the letter says, in the present
+epoch. Values that Debezium did not send are not restored here: only the running processor has the images they were in.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from tailrace import topics, version
+from tailrace.control.dlq.compacted import Topics, put
 from tailrace.control.dlq.editing import EnvelopeForm
 from tailrace.control.dlq.ledger import FAILED, REPLAYED, STALE
 from tailrace.control.dlq.letters import messages
 from tailrace.control.dlq.returning import FORGOTTEN, LEFT, Outcome, outlived
-from tailrace.deadletter import version_in
-from tailrace.errors import Retryable, Unreachable, UsageError
+from tailrace.errors import UsageError
 from tailrace.kafka import Outbox
 from tailrace.stream import processor
 from tailrace.stream.drift import Held
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from tailrace.control.dlq.letters import Parked
     from tailrace.deadletter import DeadLetter
-    from tailrace.kafka import KafkaAdmin, Place
+    from tailrace.kafka import KafkaAdmin
     from tailrace.project import Project
     from tailrace.stream.conform import Conformed, Output
 
-READ_SECONDS = 600.0  # for one partition of a conformed topic
-SECOND = 10  # times that newer records are sent behind older ones
 UNSENT = (
     " `tailrace snapshot TABLE` brings the whole row; then drop the letter. A value that Debezium did not send is"
     " restored by the running processor only."
@@ -62,28 +56,6 @@ class Raw:
     headers: Sequence[tuple[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A record of a conformed topic, as it can be sent again."""
-
-    version: int
-    value: bytes | None
-    headers: list[tuple[str, bytes | None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What a partition has of one key: its newest record, and the version of its last one."""
-
-    newest: Sent
-    last: int
-
-    @property
-    def passed(self) -> bool:
-        """Whether an older record came behind the newest."""
-        return self.last < self.newest.version
-
-
 class ToConformed:
     """Puts letters of one processor back."""
 
@@ -93,6 +65,7 @@ class ToConformed:
         self._raws = {topics.raw(project.name, table) for table in project.tables_of(worker)}
         self._compacted = {topics.conformed(project.name, project.record_of(table)) for table in project.tables}
         self._outbox = Outbox(project.endpoints.kafka, f"{project.name}.dlq")
+        self._log = Topics(admin, self._outbox)
 
     def close(self) -> None:
         """Leave the broker."""
@@ -110,7 +83,7 @@ class ToConformed:
                 sending += [(parked, output) for output in found]
                 if not found:
                     outcomes.append(Outcome(parked, REPLAYED, "It becomes nothing."))
-        return outcomes + self._settled(sending)
+        return outcomes + self._sent(sending)
 
     def form(self, letter: DeadLetter) -> EnvelopeForm:
         """Return what a person edits."""
@@ -176,62 +149,16 @@ class ToConformed:
         same = sha256(found.value() or b"").hexdigest() == digest
         return int(found.timestamp()[1]) if same else None
 
-    def _settled(self, sending: Sequence[tuple[Parked, Output]]) -> list[Outcome]:
-        """Send what is newer than all that is there of its key; say of the rest that it is stale."""
-        keys = _keys(output for _, output in sending if output.topic in self._compacted)
-        ends = {place: self._admin.ends([place[0]])[place] for place in keys}
-        there = {place: self._seen(place, 0, wanted) for place, wanted in keys.items()}
+    def _sent(self, sending: Sequence[tuple[Parked, Output]]) -> list[Outcome]:
+        """Send what letters became; what has something newer in its topic is stale."""
+        outputs = [output for _, output in sending if output.topic in self._compacted]
+        fresh = iter(put(self._log, outputs))
         outcomes = []
         for parked, output in sending:
-            seen = there.get((output.topic, output.partition), {}).get(output.key)
-            number = version_in(output.headers)
-            stale = seen is not None and seen.newest.version >= number
-            outcomes.append(Outcome(parked, STALE if stale else REPLAYED))
-            if not stale:
-                sent = Sent(number, output.value, list(output.headers))
-                self._send((output.topic, output.partition), output.key, sent)
-        self._flush()
-        for place, end in ends.items():
-            self._newest_last(place, end, keys[place])
+            if output.topic in self._compacted:
+                outcomes.append(Outcome(parked, REPLAYED if next(fresh) else STALE))
+            else:  # an event: whoever reads it knows it by its id
+                self._log.send((output.topic, output.partition), (output.key, output.value, output.headers))
+                outcomes.append(Outcome(parked, REPLAYED))
+        self._log.flush()
         return outcomes
-
-    def _newest_last(self, place: Place, begin: int, keys: set[bytes | None]) -> None:
-        """Send newer records again that came right before an older one, until none is left."""
-        for _ in range(SECOND):
-            behind = {key: seen.newest for key, seen in self._seen(place, begin, keys).items() if seen.passed}
-            for key, sent in behind.items():
-                self._send(place, key, sent)
-            self._flush()
-            if not behind:
-                return
-        raise Unreachable("The keys change too fast to put an older record among them.", hint="Do it again.")
-
-    def _seen(self, place: Place, begin: int, keys: set[bytes | None]) -> dict[bytes | None, Seen]:
-        """Return what a partition has of some keys from an offset on."""
-        found: dict[bytes | None, Seen] = {}
-        start = max(begin, self._admin.starts([place[0]])[place])
-        for message in messages(self._admin, {place: start}, READ_SECONDS):
-            key, headers = message.key(), message.headers() or []
-            if key in keys:
-                sent = Sent(version_in(headers), message.value(), headers)
-                before = found[key].newest if key in found else sent
-                found[key] = Seen(max(before, sent, key=lambda each: each.version), sent.version)
-        return found
-
-    def _send(self, place: Place, key: bytes | None, sent: Sent) -> None:
-        topic, partition = place
-        self._outbox.send(topic, key=key, value=sent.value, headers=sent.headers, partition=partition)
-
-    def _flush(self) -> None:
-        try:
-            self._outbox.flush()
-        except Retryable as error:
-            hint = "Do it again: what was sent twice changes nothing."
-            raise Unreachable(error.problem, detail=error.detail, hint=hint) from error
-
-
-def _keys(outputs: Iterable[Output]) -> defaultdict[Place, set[bytes | None]]:
-    found: defaultdict[Place, set[bytes | None]] = defaultdict(set)
-    for output in outputs:
-        found[output.topic, output.partition].add(output.key)
-    return found

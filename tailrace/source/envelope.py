@@ -27,7 +27,7 @@ _SCHEMA, _PAYLOAD = b'{"schema":', b',"payload":'
 _KNOWN = 16  # schema versions kept per table
 _TROUBLE = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError)
 _IMAGE, _POSITION = (dict, NoneType), (int, NoneType)
-_BLANK_TEXT = ("", "0", "{}", "00000000-0000-0000-0000-000000000000")
+_BLANK_TEXT = ("", "0", "{}", "P0Y0M0DT0H0M0S")
 
 
 class Event(NamedTuple):
@@ -115,8 +115,8 @@ class Shape:
         return any(name not in key and not self._blank(name, value) for name, value in row.items())
 
     def _blank(self, name: str, value: Any) -> bool:
-        if not value or value in _BLANK_TEXT or value == self.defaults.get(name):
-            return True
+        if not value or value in _BLANK_TEXT or value == self.defaults.get(name) or isinstance(value, dict):
+            return True  # of a structure, each type has a zero of its own
         return isinstance(value, str) and (value.startswith("1970-01-01") or not value.strip("0.:Z+-"))
 
 
@@ -265,8 +265,8 @@ class EnvelopeReader:
             settle(Sent(op, after, unsent, shape, len(value) - start))
         elif unsent:
             refuse_unsent(Sent(op, after, unsent, shape, len(value) - start))
-        if before is not None:
-            shape.convert(before)
+        if before is not None:  # where only the key is true, nothing else is even a value of its column's type
+            before = shape.convert(before if whole else {name: before[name] for name in self._key if name in before})
         if after is not None:
             shape.convert(after)
         return Event(op, before, after, whole, lsn, committed, "" if tx is None else str(tx))

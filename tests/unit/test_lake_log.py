@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
+import pyarrow as pa
 import pytest
 
 from tailrace.sink import lake_log
@@ -15,7 +16,7 @@ from tailrace.testing import Tape, parcel
 from tests.lakebucket import FOLDER, Killed, MemoryBucket, writer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tailrace.change import Change
     from tailrace.sink.lake import LakeWriter
@@ -250,8 +251,18 @@ def test_a_checkpoint_every_hundred_entries_is_where_the_next_writer_begins() ->
     assert bucket.logged() == marks(batch)
 
 
-def test_two_thousand_dates_in_one_batch_are_two_thousand_objects_of_one_entry() -> None:
-    bucket, tape = MemoryBucket(), Tape()
+class Scale(MemoryBucket):
+    """A bucket that watches how much memory Arrow has while objects are put."""
+
+    most = 0
+
+    def put_new(self, key: str, body: bytes | IO[bytes], metadata: Mapping[str, str] | None = None) -> str:
+        self.most = max(self.most, pa.total_allocated_bytes())
+        return super().put_new(key, body, metadata)
+
+
+def test_two_thousand_dates_in_one_batch_are_two_thousand_objects_of_one_entry_in_little_memory() -> None:
+    bucket, tape = Scale(), Tape()
     batch = [tape.put(parcel(number)) for number in range(4000)]
     batch = [replace(each, committed_us=(each.offset % 2000) * A_DAY_US) for each in batch]
 
@@ -259,6 +270,7 @@ def test_two_thousand_dates_in_one_batch_are_two_thousand_objects_of_one_entry()
 
     assert [len(bucket.names()), len(bucket.state().live), bucket.state().sequence] == [2000, 2000, 1]
     assert {each.rows for each in bucket.state().live.values()} == {2}
+    assert bucket.most < 32 * 1024 * 1024
 
 
 def test_a_rejected_change_is_in_no_object_and_the_others_are_logged() -> None:

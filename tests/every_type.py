@@ -112,6 +112,7 @@ def _vector(draw: random.Random) -> str:
 SCALARS: dict[str, tuple[str, Draw]] = {
     "flag": ("boolean", lambda draw: draw.choice("tf")),
     "small": ("int2", _whole(16)), "middle": ("int4", _whole(32)), "large": ("int8", _whole(64)),
+    "number": ("oid", lambda draw: str(draw.choice([0, 2**32 - 1, draw.randint(0, 2**32 - 1)]))),
     "single": ("float4", _float(37)), "double_": ("float8", _float(100)),
     "num": ("numeric", _number(38, 18)), "price": ("numeric(12,3)", _number(12, 3)),
     "words": ("text", _text), "short": ("varchar(40)", _text), "padded": ("char(8)", _hex(3)),
@@ -122,7 +123,8 @@ SCALARS: dict[str, tuple[str, Draw]] = {
     "written": ("json", lambda draw: '{"a": 1,  "b" : ' + _document(draw) + "}"), "doc": ("jsonb", _document),
     "net": ("inet", _network), "cid": ("cidr", lambda draw: f"10.{draw.randint(0, 255)}.0.0/16"),
     "mac": ("macaddr", _hex(6)), "mac8": ("macaddr8", _hex(8)), "mood": ("mood", lambda draw: draw.choice(MOODS)),
-    "ints_": ("int4range", _range("-3", "9")), "nums_": ("numrange", _range("1.50", "2.5")),
+    "ints_": ("int4range", _range("-3", "9")), "longs_": ("int8range", _range("-9007199254740993", "9007199254740993")),
+    "nums_": ("numrange", _range("1.50", "2.5")),
     "days_": ("daterange", _range("2026-01-01", "2026-02-03")),
     "times_": ("tsrange", _range("2026-01-02 03:04:05.6", "infinity")),
     "moments_": ("tstzrange", _range("2026-01-02 03:04:05+02", "2027-01-02 03:04:05+00")),

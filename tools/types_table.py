@@ -54,6 +54,7 @@ NOTES: dict[str, str] = {
     "hstore": "as jsonb writes it; not measured: the embedded server has no hstore",
     "citext": "not measured: the embedded server has no citext",
     "ltree": "not measured: the embedded server has no ltree",
+    "xml": "not measured: the embedded server is built without XML",
     "tstzrange": "bounds in the time zone of the connector's Java: run it in UTC",
     "vector": "pgvector; the exact single floats",
     "point": "geometry as Postgres writes it, each double in its shortest digits",

@@ -7,7 +7,9 @@ import json
 import secrets
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
+import psycopg2
 import pytest
 from confluent_kafka import TopicPartition
 
@@ -18,6 +20,7 @@ from tailrace.control.verify import verify
 from tailrace.deadline import wait_for
 from tailrace.demo import database
 from tailrace.kafka import KafkaAdmin, Outbox, reader
+from tailrace.source import signals
 from tests import keyed
 from tests.bank import Bank
 
@@ -197,13 +200,14 @@ def test_overlapping_transactions_one_copy_and_many_changes_of_a_key_in_one_tran
         late.cursor() as second,
     ):
         first.execute("UPDATE bigs SET note = 10 WHERE id = 100")
-        second.execute("INSERT INTO bigs VALUES (101, 20); UPDATE rooms SET room = 'late' WHERE id = 2")
+        second.execute("INSERT INTO bigs (id, note) VALUES (101, 20); UPDATE rooms SET room = 'late' WHERE id = 2")
         late.commit()
         first.execute("UPDATE rooms SET note = 30 WHERE id = 2; UPDATE bigs SET note = 40 WHERE id = 101")
         early.commit()
-        second.execute("DELETE FROM bigs WHERE id = 100; INSERT INTO bigs VALUES (100, 50)")
+        second.execute("DELETE FROM bigs WHERE id = 100; INSERT INTO bigs (id, note) VALUES (100, 50)")
         second.execute("UPDATE bigs SET note = 60 WHERE id = 100; UPDATE bigs SET note = 70 WHERE id = 100")
-        second.copy_expert("COPY bigs FROM STDIN", io.StringIO("".join(f"{n}\t1\n" for n in range(200, 500))))
+        copied = io.StringIO("".join(f"{number}\t{UUID(int=number)}\t1\n" for number in range(200, 500)))
+        second.copy_expert("COPY bigs FROM STDIN", copied)  # one record of the WAL, as no default has to be computed
         late.commit()
         first.execute("UPDATE bigs SET note = 80 WHERE id = 101")  # in the log before the snapshot reads its row
         assert running.json("snapshot", "public.bigs", timeout=WAIT)["complete"]
@@ -218,3 +222,10 @@ def test_overlapping_transactions_one_copy_and_many_changes_of_a_key_in_one_tran
     assert (read["op"], read["source"]["lsn"], read["after"]["note"]) == ("r", None, 40)
     assert (newest["op"], newest["after"]["note"]) == ("u", 80)
     assert newest["source"]["lsn"] < int(json.loads(read["source"]["sequence"])[1])
+
+
+def test_a_snapshot_is_not_asked_for_twice_under_one_name(stack: RunningStack, running: Bank) -> None:
+    ((used,), *_) = running.query("SELECT id FROM tailrace.signal WHERE type = 'execute-snapshot'")
+    url = stack.endpoints.database(running.name)
+    with closing(database.connect(url, autocommit=True)) as opened, pytest.raises(psycopg2.errors.UniqueViolation):
+        signals.send(opened, used, signals.EXECUTE, ["public.bigs"])

@@ -9,6 +9,7 @@ import pytest
 
 from tailrace.conforming import conform
 from tailrace.control.check import judge
+from tailrace.control.checks.settings import RULES, Rule
 from tailrace.source.catalogue import Column, ForeignKey
 from tailrace.targets import DynamoDBTable, Index, LakeTable, SearchIndex
 from tests.shop import CONFIG, FIELDS, ORDERS, PUBLISHED, SLOT, avsc, column, seen, shop
@@ -232,6 +233,14 @@ def test_a_setting_that_would_lose_something_is_an_error(key: str, value: str) -
     assert key in found.what
 
 
+@pytest.mark.parametrize("rule", RULES, ids=[rule.key for rule in RULES])
+def test_every_setting_that_the_engine_relies_on_is_held_to_its_value(rule: Rule) -> None:
+    said = [
+        found for found in judge(shop(config={rule.key: "another"}), seen()) if f"{rule.key} should be" in found.what
+    ]
+    assert [found.severity for found in said] == ["warning" if rule.risky else "error"]
+
+
 def test_a_heartbeat_that_is_not_captured_is_an_error_and_one_that_is_off_a_warning() -> None:
     unlisted = judge(shop(config={"table.include.list": "public.orders"}), seen())
     assert unlisted[0].what == "connectors/shop.json: table.include.list lacks tailrace.heartbeat."
@@ -297,7 +306,8 @@ def test_an_array_in_a_contract_without_full_identity_would_turn_null_by_itself(
     table = replace(column("marks", type="_bool", shown="boolean[]", storage="x", item="bool"), identity="DEFAULT")
     fields = [*FIELDS, {"name": "marks", "type": ["null", {"type": "array", "items": ["null", "boolean"]}]}]
     made = shop(orders=avsc(fields), sinks={})
-    assert judge(made, seen(table))[0].what == "public.orders: marks would turn NULL by themselves."
+    found = judge(made, seen(table))[0]
+    assert (found.severity, found.what) == ("error", "public.orders: marks would turn NULL by themselves.")
     assert judge(made, seen(replace(table, identity="FULL"))) == []
 
 

@@ -2,8 +2,8 @@
 
 Each module's ``measure(endpoints)`` returns rows {name, value, unit, baseline, ratio, floor}; they are printed as a
 table and written to .tailrace/bench.json. Exit 1 when a ratio (or the value, where there is no baseline) is under its
-floor, 2 when a name is unknown. The machines are noisy: the ratio is the figure to read, the absolute value is of this
-machine only.
+floor or over its ceiling, 2 when a name is unknown. The machines are noisy: the ratio is the figure to read, the
+absolute value is of this machine only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from tailrace.endpoints import Endpoints
 
-MODULES = ("conform", "state", "lake", "search", "dynamodb", "pipeline")
+MODULES = ("conform", "state", "worker", "lake", "search", "dynamodb", "pipeline", "latency", "backlog")
 
 
 def measures() -> dict[str, str]:
@@ -55,17 +55,18 @@ def run(endpoints: Endpoints, names: list[str]) -> list[dict[str, Any]]:
 
 
 def under_floor(row: dict[str, Any]) -> bool:
-    """Say whether a row is under its floor: the ratio where there is a baseline, else the value."""
-    floor = row.get("floor")
+    """Say whether a row is under its floor or over its ceiling: the ratio where there is a baseline, else the value."""
+    floor, ceiling = row.get("floor"), row.get("ceiling")
     measured = row["ratio"] if row.get("ratio") is not None else row["value"]
-    return floor is not None and measured < floor
+    return (floor is not None and measured < floor) or (ceiling is not None and measured > ceiling)
 
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Print the table for people."""
-    table = Table("what", "value", "unit", "bare baseline", "ratio", "floor", "")
+    table = Table("what", "value", "unit", "bare baseline", "ratio", "bound", "")
     for row in rows:
-        figures = [row["value"], row.get("baseline"), row.get("ratio"), row.get("floor")]
+        bound = row["floor"] if row.get("floor") is not None else row.get("ceiling")
+        figures = [row["value"], row.get("baseline"), row.get("ratio"), bound]
         value, baseline, ratio, floor = ("" if figure is None else f"{figure:,.6g}" for figure in figures)
         table.add_row(row["name"], value, row["unit"], baseline, ratio, floor, "LOW" if under_floor(row) else "ok")
     Console().print(table)

@@ -62,6 +62,7 @@ class Decoder:
 
     ``contracts`` are by topic; ``writer`` returns the compiled schema of a registry id (``Registry.writer``).
     ``settled`` are the (topic, id) that nobody needs to look at: what they have more is not in the contract.
+    ``lean`` are the topics whose sinks never look at the record before a change: it is as if it were unknown.
     """
 
     def __init__(
@@ -69,8 +70,9 @@ class Decoder:
         contracts: Mapping[str, Contract],
         writer: Callable[[int], Any],
         settled: Collection[tuple[str, int]] = frozenset(),
+        lean: Collection[str] = frozenset(),
     ) -> None:
-        self._contracts = contracts
+        self._contracts, self._lean = contracts, lean
         self._writer, self._settled = writer, settled
         self._schemas: dict[tuple[str, bytes], Any] = {}  # by topic and frame
 
@@ -84,7 +86,7 @@ class Decoder:
             contract.name,
             contract.decode_key(key),
             None if value is None else self._value(topic, value),
-            self._before(topic, headers) if len(headers) > PLAIN else None,
+            self._before(topic, headers) if len(headers) > PLAIN and topic not in self._lean else None,
             origin.version,
             origin.op,
             origin.lsn,

@@ -56,6 +56,8 @@ class _Fresh:
 class LakeWriter:
     """A Sink over one table of the lake; ``write`` may be called for several partitions at once."""
 
+    before = False  # a row says what is after its change
+
     def __init__(
         self,
         target: LakeTable,

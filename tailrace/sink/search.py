@@ -48,6 +48,7 @@ log = structlog.get_logger()
 class SearchWriter:
     """A Sink over one alias; ``write`` may be called for several partitions at once."""
 
+    before = False  # a document's id is its key
     batching = Batching(rows=5000, bytes=bulk.REQUEST_BYTES, linger_seconds=0.0)
 
     def __init__(self, target: SearchIndex, contract: Contract, endpoints: Endpoints) -> None:

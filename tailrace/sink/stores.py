@@ -58,7 +58,8 @@ class Stores:
 
     def decoder(self, schema_of: Callable[[int], Any]) -> Decoder:
         """Return what reads messages under the contracts in force."""
-        return Decoder(self.contracts, schema_of, self._settled)
+        lean = {topic for topic, sinks in self.by_topic.items() if not any(map(writer.wants_before, sinks))}
+        return Decoder(self.contracts, schema_of, self._settled, lean)
 
     def follow(self, cause: Evolved, registry: evolution.Registry) -> tuple[str, ...]:
         """Open the sinks of a topic again, if the registry has a newer contract; return what the newer one adds.

@@ -212,6 +212,22 @@ class Way:
 LARGE = {"message.max.bytes": 20_000_000}  # a parked record is larger than the record; the broker has the last word
 
 
+READING: dict[str, Any] = {
+    "max.poll.interval.ms": 300_000,
+    "socket.timeout.ms": 15_000,  # of each request, a commit's too
+    "partition.assignment.strategy": "cooperative-sticky",
+    "auto.offset.reset": "earliest",
+    "enable.auto.commit": True,
+    "auto.commit.interval.ms": 1000,
+    "enable.auto.offset.store": False,
+    "fetch.max.bytes": 16_777_216,
+    "fetch.wait.max.ms": 50,
+    "fetch.queue.backoff.ms": 20,  # how long a full queue keeps a partition from being fetched; a second elsewise
+    "fetch.error.backoff.ms": 100,
+    "log_level": 2,
+}
+
+
 def consumer_config(project: Project, name: str) -> dict[str, Any]:
     """Return the settings of the worker's group member."""
     instance = os.environ.get(INSTANCE, "")
@@ -222,20 +238,9 @@ def consumer_config(project: Project, name: str) -> dict[str, Any]:
         **({"group.instance.id": f"{name}-{instance}"} if instance else {}),
         "session.timeout.ms": 45_000 if instance else 10_000,
         "heartbeat.interval.ms": 1_000,
-        "max.poll.interval.ms": 300_000,
-        "socket.timeout.ms": 15_000,  # of each request, a commit's too
-        "partition.assignment.strategy": "cooperative-sticky",
-        "auto.offset.reset": "earliest",
-        "enable.auto.commit": True,
-        "auto.commit.interval.ms": 1000,
-        "enable.auto.offset.store": False,
         "queued.max.messages.kbytes": 256
         * project.settings.worker(name).buffer_mb,  # a quarter: read ahead of the lanes
-        "fetch.max.bytes": 16_777_216,
-        "fetch.wait.max.ms": 50,
-        "fetch.queue.backoff.ms": 20,  # how long a full queue keeps a partition from being fetched; a second elsewise
-        "fetch.error.backoff.ms": 100,
-        "log_level": 2,
+        **READING,
     }
 
 

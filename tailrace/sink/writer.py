@@ -2,6 +2,7 @@
 
 ``batching`` says how large or old a lane's batch should be before it is written. ``assigned`` is told, once per
 assignment and before its first ``write``, where a partition begins. ``connect`` looks at the store once at start.
+``before`` is False where it never looks at a change's ``before``, which is then not decoded.
 ``write`` may return ``Written`` instead of a plain list, to say how many writes found something newer.
 The functions here call those parts where they exist, so that a user's own sink needs none of them.
 """
@@ -75,6 +76,11 @@ def batching(sink: Sink) -> Batching:
     """Return the batches a sink likes."""
     wanted = getattr(sink, "batching", None)
     return wanted if isinstance(wanted, Batching) else Batching()
+
+
+def wants_before(sink: Sink) -> bool:
+    """Say whether a sink looks at the record before a change; one that says nothing may."""
+    return bool(getattr(sink, "before", True))
 
 
 def connect(sink: Sink) -> None:

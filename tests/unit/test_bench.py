@@ -38,6 +38,8 @@ def test_json_lists_the_benchmarks() -> None:
         ({"value": 5, "ratio": None, "floor": 6}, True),
         ({"value": 5, "ratio": 0.9, "floor": 0.8}, False),
         ({"value": 5, "ratio": 0.7, "floor": None}, False),
+        ({"value": 151, "ratio": None, "floor": None, "ceiling": 150}, True),
+        ({"value": 149, "ratio": None, "floor": None, "ceiling": 150}, False),
     ],
 )
 def test_a_row_without_baseline_is_held_to_its_value(row: dict[str, float | None], *, low: bool) -> None:

@@ -108,6 +108,17 @@ def test_a_delete_has_no_value_and_the_record_it_ends() -> None:
     assert found.before == parcel(1)
 
 
+def test_the_record_before_is_not_read_where_no_sink_looks_at_it() -> None:
+    sent = message(Tape().put(parcel(1, owner="bob"), before=parcel(1)))
+    lean = Decoder({TOPIC: PARCEL}, {1: PARCEL.parsed}.__getitem__, lean={TOPIC})
+    broken = Received(sent.raw_key, sent.raw_value, [*sent.raw_headers[:-1], (BEFORE, b"not Avro")])
+
+    assert lean.change(sent).before is None
+    assert lean.change(broken).value == parcel(1, owner="bob")
+    with pytest.raises(Rejected):
+        decoder().change(broken)
+
+
 def test_a_row_that_made_no_record_before_is_told_from_one_that_is_unknown() -> None:
     known = message(Tape().put(parcel(1)))
     filtered = Received(known.raw_key, known.raw_value, [*known.raw_headers, (BEFORE, b"")])

@@ -1,0 +1,143 @@
+"""PostgreSQL to the search index alone: a backlog of 50,000 changes through the whole path.
+
+The bank with its processor and its search worker, both running; the connector is paused while the changes are
+committed, and resumed. The clock runs from the first raw record to the last document that OpenSearch acknowledged, so
+it leaves out how long a connector takes to wake up. The first hop is in a row of its own: what the connector gives is
+the most that the path can.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import psycopg2
+
+from bench.latency import PARTS, ROOT
+from bench.pipeline import tailrace, total
+from tailrace import project, topics
+from tailrace.deadline import wait_for
+from tailrace.demo import database
+from tailrace.health import RunFile
+from tailrace.kafka import KafkaAdmin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tailrace.endpoints import Endpoints
+
+CHANGES, CUSTOMERS, FLOOR = 50_000, 5_000, 10_000
+WORKERS = (("processor", "conform"), ("sink", "search"))
+FILL = "insert into customers (name, email, phone, address) select 'Customer ' || n, n || '@example.org', '+41 ' || n, \
+jsonb_build_object('street', 'Street ' || n, 'city', 'Bern') from generate_series(1, %s) n"
+CHANGE = "update customers set name = name || '.', updated_at = now() where id %% %s = %s"
+TABLE = "public.customers"
+
+
+def measure(endpoints: Endpoints) -> list[dict[str, Any]]:
+    """Return changes/s of the whole path and of its first hop."""
+    with tempfile.TemporaryDirectory(prefix="tailrace-bench-backlog-") as folder:
+        copy = Path(folder)
+        shutil.copy(ROOT / "tailrace.toml", copy)
+        for part in PARTS:
+            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        endpoints.save(copy)
+        loaded = project.load(copy)
+        database.prepare(endpoints, loaded.connector.database, copy)
+        return of_bank(copy)
+
+
+def of_bank(folder: Path) -> list[dict[str, Any]]:
+    """Measure the bank in a folder, whose names nobody else uses."""
+    loaded = project.load(folder)
+    url = loaded.endpoints.database(loaded.connector.database)
+    with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(FILL, (CUSTOMERS,))
+    tailrace(folder, "apply", "--yes")
+    with running(folder):
+        wait_for(lambda: written(loaded) >= CUSTOMERS, timeout=180, what="the snapshot to be searchable")
+        told(loaded, "pause", "PAUSED")
+        commit(url)
+        whole, first, second = timed(loaded)
+    name = f"PostgreSQL to search, a backlog of {CHANGES:,} changes"
+    return [
+        {"name": name, "value": round(CHANGES / whole), "unit": "changes/s", "baseline": round(CHANGES / first),
+         "ratio": None, "floor": FLOOR},
+        {"name": f"{name}, against its first hop", "value": round(CHANGES / whole), "unit": "changes/s",
+         "baseline": round(CHANGES / first), "ratio": round(first / whole, 3), "floor": None},
+        {"name": f"{name}, until conformed", "value": round(CHANGES / second), "unit": "changes/s",
+         "baseline": round(CHANGES / first), "ratio": round(first / second, 3), "floor": None},
+    ]  # fmt: skip
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[None]:
+    """Run the processor and the search worker."""
+    command = [sys.executable, "-m", "tailrace", "run"]
+    started = [subprocess.Popen([*command, *which, "--project", str(folder)]) for which in WORKERS]
+    try:
+        yield
+    finally:
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.wait(60)
+
+
+def told(loaded: project.Project, what: str, state: str) -> None:
+    """Pause or resume the connector and wait until it says so."""
+    base = f"{loaded.endpoints.connect}/connectors/{loaded.connector.name}"
+    httpx.put(f"{base}/{what}", timeout=30).raise_for_status()
+
+    def there() -> bool:
+        status = httpx.get(f"{base}/status", timeout=30).json()
+        return {each["state"] for each in (status["connector"], *status["tasks"])} == {state}
+
+    wait_for(there, timeout=60, what=f"the connector to be {state}")
+
+
+def commit(url: str) -> None:
+    """Commit the changes, many rows in each of some transactions."""
+    turns = CHANGES // CUSTOMERS
+    with closing(psycopg2.connect(url)) as connection:
+        for turn in range(10 * turns):
+            with connection, connection.cursor() as cursor:
+                cursor.execute(CHANGE, (10, turn % 10))
+
+
+def written(loaded: project.Project) -> int:
+    """Return how many records the search worker has made durable."""
+    port = RunFile(loaded.folder, "search").read().get("port")
+    if port is None:
+        return 0
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(int(float(line.rpartition(" ")[2])) for line in lines if line.startswith("tailrace_records_total{"))
+
+
+def timed(loaded: project.Project) -> tuple[float, float, float]:
+    """Resume and return the seconds from the first raw record to the last document, raw and conformed record."""
+    admin, done = KafkaAdmin(loaded.endpoints.kafka), written(loaded)
+    hops = [topics.raw(loaded.name, TABLE), topics.conformed(loaded.name, "customers")]
+    before = {topic: total(admin, topic) for topic in hops}
+    began: list[float] = []
+    ended: dict[str, float] = {}
+    told(loaded, "resume", "RUNNING")
+
+    def over() -> bool:
+        for topic in (each for each in hops if each not in ended):
+            came = total(admin, topic) - before[topic]
+            began.extend([time.monotonic()] if came and not began else [])
+            ended.update({topic: time.monotonic()} if came >= CHANGES else {})
+        return written(loaded) - done >= CHANGES
+
+    wait_for(over, timeout=300, every=0.05, what="every change to be searchable")
+    return time.monotonic() - began[0], ended[hops[0]] - began[0], ended[hops[1]] - began[0]

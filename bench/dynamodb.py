@@ -1,19 +1,23 @@
-"""DynamoDB items per second: the writer against a bare boto3 loop of the same guarded TransactWriteItems calls.
+"""DynamoDB items per second: the writer in both its ways, each against a bare boto3 loop of the same guarded calls.
 
-Bare sends items that are in wire form already, a hundred a call, through a client as boto3 makes it. A second baseline
-is the loop most people write, one conditional PutItem after the other. All take turns on tables of their own, each
-round in another order, so that a busy machine slows them alike; the best rounds are compared: noise only slows.
+Bare sends items that are in wire form already: a hundred a TransactWriteItems, or a PutItem each from as many threads
+as the writer has. The plain loop most people write, one conditional PutItem after the other, is a baseline of its own.
+Two rows say what a choice is worth: asking each call for its units, and unguarded BatchWriteItem calls, which the
+writer does not use (docs/decisions/0013-dynamodb.md). All take turns on tables of their own, each round in another
+order, so that a busy machine slows them alike; the best rounds are compared: noise only slows.
 """
 
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from bench.tape import ORDER, changes
 from tailrace import aws
-from tailrace.sink.dynamodb import DynamoDBWriter
+from tailrace.sink.dynamodb import CALL_PUTS, CALLS_AT_ONCE, DynamoDBWriter
+from tailrace.sink.dynamodb_calls import GUARD, METERED, NAMES
 from tailrace.sink.dynamodb_items import Renderer
 from tailrace.targets import DynamoDBTable
 
@@ -22,27 +26,27 @@ if TYPE_CHECKING:
 
     from tailrace.endpoints import Endpoints
 
-ROWS, BATCH, CALL, SINGLES, ROUNDS, FLOOR = 3000, 500, 100, 200, 6, 0.9
-ORDERED = ("writer", "bare", "single")
-GUARD = {
-    "ConditionExpression": "attribute_not_exists(#v) OR #v < :v",
-    "ExpressionAttributeNames": {"#v": "_v"},
-}
+ROWS, SINGLES, BATCH, LOAD, ROUNDS = 3000, 500, 500, 25, 4
+FLOOR, AGAINST_SINGLE = 0.9, 4.0
 
 
 def measure(stack: Endpoints) -> list[dict[str, Any]]:
-    """Return the writer's items per second against both baselines."""
+    """Return every way's items per second against its baseline."""
     client = aws.client("dynamodb", stack.dynamodb)
-    figures: dict[str, list[float]] = {"writer": [], "bare": [], "single": []}
-    runs: dict[str, Callable[[Bench], float]] = {"writer": Bench.writer, "bare": Bench.bare, "single": Bench.single}
+    figures: dict[str, list[float]] = {name: [] for name in RUNS}
+    order = list(RUNS)
     for turn in range(ROUNDS):
-        for name in (*ORDERED[turn % 3 :], *ORDERED[: turn % 3]):
-            figures[name].append(runs[name](Bench(stack, client)))
+        for name in (*order[turn % len(order) :], *order[: turn % len(order)]):
+            figures[name].append(RUNS[name](Bench(stack, client)))
     client.close()
-    value, bare, single = (max(figures[name]) for name in ORDERED)
+    best = {name: max(rates) for name, rates in figures.items()}
     return [
-        row("dynamodb items against bare TransactWriteItems", value, bare, FLOOR),
-        row("dynamodb items against bare conditional PutItem", value, single, None),
+        row("dynamodb: transact against bare TransactWriteItems", best["transact"], best["bare transact"], FLOOR),
+        row("dynamodb: transact against a loop of PutItem", best["transact"], best["single"], AGAINST_SINGLE),
+        row("dynamodb: put against bare PutItem in threads", best["put"], best["bare put"], FLOOR),
+        row("dynamodb: put against a loop of PutItem", best["put"], best["single"], None),
+        row("dynamodb: asking for units against not asking", best["metered"], best["bare transact"], None),
+        row("dynamodb: unguarded BatchWriteItem against transact", best["load"], best["transact"], None),
     ]
 
 
@@ -64,7 +68,6 @@ class Bench:
     def __init__(self, stack: Endpoints, client: Any) -> None:
         self.stack, self.client = stack, client
         self.target = DynamoDBTable(f"bench-{uuid4().hex[:8]}", "order", pk="CUSTOMER#{customer}", sk="ORDER#{id}")
-        self.changes = changes(ROWS)
         self.client.create_table(
             TableName=self.target.table,
             BillingMode="PAY_PER_REQUEST",
@@ -72,34 +75,56 @@ class Bench:
             AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in ("pk", "sk")],
         )
 
-    def writer(self) -> float:
+    def writer(self, **way: Any) -> float:
         """Return items per second of DynamoDBWriter.write."""
-        writer = DynamoDBWriter(self.target, ORDER, self.stack)
+        target = DynamoDBTable(self.target.table, "order", pk=self.target.pk, sk=self.target.sk, **way)
+        count = SINGLES if way else ROWS
+        batches = parts(changes(count), BATCH)
+        writer = DynamoDBWriter(target, ORDER, self.stack)
         writer.connect()
-        rate = self._timed(ROWS, lambda: [writer.write(part, timeout=60) for part in parts(self.changes, BATCH)])
+        rate = self._timed(count, lambda: [writer.write(batch, timeout=60) for batch in batches])
         writer.close()
         return rate
 
-    def bare(self) -> float:
-        """Return items per second of the same calls made by hand."""
-        calls = [[{"Put": put} for put in part] for part in parts(self._puts(ROWS), CALL)]
-        return self._timed(ROWS, lambda: [self.client.transact_write_items(TransactItems=call) for call in calls])
+    def transact(self, **more: Any) -> float:
+        """Return items per second of the same calls made by hand, one after the other."""
+        calls = [[{"Put": put} for put in part] for part in parts(self._puts(ROWS), CALL_PUTS)]
+        return self._timed(
+            ROWS, lambda: [self.client.transact_write_items(TransactItems=call, **more) for call in calls]
+        )
 
     def single(self) -> float:
         """Return items per second of conditional PutItem calls, one after the other."""
         puts = self._puts(SINGLES)
         return self._timed(SINGLES, lambda: [self.client.put_item(**put) for put in puts])
 
+    def threaded(self) -> float:
+        """Return items per second of conditional PutItem calls, from as many threads as the writer has."""
+        puts = self._puts(SINGLES)
+        with ThreadPoolExecutor(CALLS_AT_ONCE["put"]) as pool:
+            return self._timed(SINGLES, lambda: list(pool.map(lambda put: self.client.put_item(**put), puts)))
+
+    def load(self) -> float:
+        """Return items per second of unguarded BatchWriteItem calls, from as many threads as transactions have."""
+        requests = [{"PutRequest": {"Item": put["Item"]}} for put in self._puts(SINGLES)]
+        calls = [{self.target.table: part} for part in parts(requests, LOAD)]
+        with ThreadPoolExecutor(CALLS_AT_ONCE["transact"]) as pool:
+            write = self.client.batch_write_item
+            return self._timed(SINGLES, lambda: list(pool.map(lambda call: write(RequestItems=call), calls)))
+
     def _puts(self, count: int) -> list[dict[str, Any]]:
         renderer = Renderer(self.target, ORDER)
-        found = []
-        for change in self.changes[:count]:
-            (put,) = renderer.puts(change, 0, 0.0)
-            values = {":v": put.item["_v"]}
-            found.append(
-                {"TableName": self.target.table, "Item": put.item, "ExpressionAttributeValues": values, **GUARD}
-            )
-        return found
+        puts = [put for change in changes(count) for put in renderer.puts(change, 0, 0.0)]
+        guard = {"ConditionExpression": GUARD, "ExpressionAttributeNames": NAMES}
+        return [
+            {
+                "TableName": self.target.table,
+                "Item": put.item,
+                "ExpressionAttributeValues": {":v": put.item["_v"]},
+                **guard,
+            }
+            for put in puts
+        ]
 
     def _timed(self, count: int, work: Callable[[], object]) -> float:
         begun = time.perf_counter()
@@ -107,6 +132,17 @@ class Bench:
         took = time.perf_counter() - begun
         self.client.delete_table(TableName=self.target.table)
         return count / took
+
+
+RUNS: dict[str, Callable[[Bench], float]] = {
+    "transact": Bench.writer,
+    "bare transact": Bench.transact,
+    "put": lambda bench: bench.writer(write="put"),
+    "bare put": Bench.threaded,
+    "single": Bench.single,
+    "metered": lambda bench: bench.transact(**METERED),
+    "load": Bench.load,
+}
 
 
 def parts(items: Sequence[Any], size: int) -> list[Sequence[Any]]:

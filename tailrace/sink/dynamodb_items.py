@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tailrace.errors import ProjectError, Rejected
 from tailrace.sink.dynamodb_keys import KEY_BYTES, key_text, render, template, valid
 from tailrace.sink.dynamodb_overflow import overflow_folder, spilled
-from tailrace.sink.dynamodb_values import NO_SET, NULL, Unfit, attribute_of, item_size, seconds, set_of
+from tailrace.sink.dynamodb_values import NO_SET, NULL, Unfit, attribute_of, item_bound, item_size, seconds, set_of
 from tailrace.targets import (
     DELETED_ATTRIBUTE,
     POINTER,
@@ -41,7 +41,7 @@ ITEM_BYTES = 400 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """One guarded put; ``position`` is that of its change in the batch, ``size`` by DynamoDB's own rules.
+    """One guarded put; ``position`` is that of its change in the batch, ``size`` what its item does not exceed.
 
     ``spills`` are the values that lie in objects of their own, which have to be there before the item.
     """
@@ -139,9 +139,8 @@ class Renderer:
         for shape in self._shapes:
             place = shape.place(value)
             item = {**self._head(place, change), **fields, **shape.index_keys(value)}
-            size = item_size(item)
-            put = Put(place, change.version, item, size, position)
-            found.append(put if size <= ITEM_BYTES else self._fitted(put, value))
+            put = Put(place, change.version, item, item_bound(item), position)
+            found.append(put if put.size <= ITEM_BYTES else self._fitted(put, value))
         return found
 
     def _fields(self, value: Record) -> dict[str, Attribute]:
@@ -162,14 +161,16 @@ class Renderer:
 
     def _fitted(self, put: Put, value: Record) -> Put:
         """Return a too large put with its largest values in objects of their own, or raise Rejected."""
+        size = item_size(put.item)
+        if size <= ITEM_BYTES:
+            return put
         if self._target.oversize == "s3":
             folder = overflow_folder(self._target.table, *put.place)
             item, spills = spilled(put.item, value, self._contract, f"{folder}/{put.version:020d}", limit=ITEM_BYTES)
-            size = item_size(item)
-            if size <= ITEM_BYTES:
-                return replace(put, item=item, size=size, spills=spills)
+            if item_size(item) <= ITEM_BYTES:
+                return replace(put, item=item, size=item_size(item), spills=spills)
         raise Rejected(
-            "The item is larger than DynamoDB allows.", stage="write", detail=f"{put.size} of {ITEM_BYTES} bytes"
+            "The item is larger than DynamoDB allows.", stage="write", detail=f"{size} of {ITEM_BYTES} bytes"
         )
 
     def _tombstone(self, change: Change, place: Place, position: int, now: float) -> Put:
@@ -178,7 +179,7 @@ class Renderer:
             DELETED_ATTRIBUTE: {"BOOL": True},
             TTL_ATTRIBUTE: {"N": str(int(now) + TOMBSTONE_SECONDS)},
         }
-        return Put(place, change.version, item, item_size(item), position)
+        return Put(place, change.version, item, item_bound(item), position)
 
     def _head(self, place: Place, change: Change) -> dict[str, Attribute]:
         return {

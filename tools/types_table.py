@@ -69,6 +69,7 @@ generated column is not sent. Lower bounds of an array (`[0:1]={1,2}`) are not k
 |---|---|---|
 | DynamoDB | more than 38 digits, NaN, infinity | declare the field as `string` in a conform function |
 | OpenSearch | NaN and infinity in `float` and `double`; JSON that is not an object | the same |
+| DynamoDB, OpenSearch | `json` with a name twice in one object | `jsonb`, which keeps the last of them, or `string` |
 | every store | a date or time that Python's calendar lacks, in a date or time kind | declare the field as `string` |
 """
 

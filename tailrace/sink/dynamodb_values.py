@@ -59,11 +59,19 @@ def instant(value: datetime) -> str:
 def document(text: str) -> Attribute:
     """Return JSON text as maps and lists, its numbers exact."""
     try:
-        return native(json.loads(text, parse_float=Decimal), 1)
+        return native(json.loads(text, parse_float=Decimal, object_pairs_hook=_map), 1)
     except (ValueError, RecursionError) as error:
         if isinstance(error, Unfit):
             raise
         raise Unfit("not JSON") from error
+
+
+def _map(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a parsed object; one that has a name twice, which json allows, would lose a value."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise Unfit("JSON with a name twice in one object")
+    return made
 
 
 def native(value: Any, depth: int) -> Attribute:

@@ -136,6 +136,10 @@ def test_an_incompatible_change_holds_its_own_table_until_it_is_mended(shifting:
         "public.plain": "The column amount: text does not fit int; it fits string.",
     }
     assert seen(shifting) == (problems, 0)
+    ((written,),) = shifting.query("SELECT pg_current_wal_lsn()")
+    alter(shifting, row("strict", 201, note="waits"))
+    moved = f"SELECT FROM pg_replication_slots WHERE database = '{shifting.name}' AND confirmed_flush_lsn > '{written}'"
+    wait_for(lambda: shifting.query(moved), timeout=WAIT, what="the slot to move while tables are held")
     shown = shifting.tailrace("status")
     assert (shown.returncode, "public.strict is held" in " ".join(shown.stdout.split())) == (1, True)
     shifting.must("schema", "derive", "strict")

@@ -9,7 +9,8 @@ import pytest
 from tailrace import contract
 from tailrace.change import BEFORE, OP, TX
 from tailrace.contract import Field
-from tailrace.control.verify.expected import Unfit, fit
+from tailrace.control.verify.expected import Unfit, fit, parsed_json
+from tailrace.sink import dynamodb_values
 from tailrace.source.envelope import EnvelopeReader
 from tailrace.stream.conform import Conformed, Conformer, TablePlan
 from tests.cluster import Record
@@ -127,6 +128,21 @@ def test_bits_arrive_in_the_order_in_which_postgres_shows_them() -> None:
     after = {"id": 1, "x": "AwQ="}  # 0x03 0x04: the lowest byte first
     event = EnvelopeReader({}, ("id",)).read(message(payload("c", after=after), [ID, described]))
     assert event.after == {"id": 1, "x": "10000000011"}
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 1}', '[{"b": {"c": null, "d": 0, "c": 2}}]'])
+def test_json_with_a_name_twice_is_refused_where_one_of_its_values_would_be_lost(text: str) -> None:
+    with pytest.raises(dynamodb_values.Unfit, match="a name twice"):
+        dynamodb_values.document(text)
+    with pytest.raises(Unfit, match="x is JSON with a name twice"):
+        parsed_json("x", text)
+
+
+def test_a_name_that_is_in_several_objects_is_not_there_twice() -> None:
+    text = '{"a": {"a": 1}, "b": [{"a": 2}, {"a": 3}]}'
+    listed = {"L": [{"M": {"a": {"N": "2"}}}, {"M": {"a": {"N": "3"}}}]}
+    assert dynamodb_values.document(text) == {"M": {"a": {"M": {"a": {"N": "1"}}}, "b": listed}}
+    assert parsed_json("x", text) == {"a": {"a": 1}, "b": [{"a": 2}, {"a": 3}]}
 
 
 def test_verify_names_an_array_of_several_dimensions_though_the_store_holds_nulls_in_its_place() -> None:

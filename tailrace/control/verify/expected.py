@@ -221,9 +221,15 @@ def plain(number: Decimal) -> str:
 
 
 def parsed_json(field: str, source: str) -> Any:
-    """Return JSON text as values with exact numbers, or raise Unfit."""
+    """Return JSON text as values with exact numbers, or raise Unfit; an object that has a name twice is in no store."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) < len(pairs):
+            raise Unfit(f"{field} is JSON with a name twice in one object")
+        return dict(pairs)
+
     try:
-        return json.loads(source, parse_float=Decimal, parse_constant=_no_constant)
+        return json.loads(source, parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=once)
     except ValueError as error:
         raise Unfit(f"{field} is not JSON") from error
 

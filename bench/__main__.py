@@ -29,20 +29,22 @@ if TYPE_CHECKING:
     from tailrace.endpoints import Endpoints
 
 MODULES = ("conform", "state", "worker", "lake", "search", "dynamodb", "pipeline", "latency", "backlog")
+EXTRA = ("soak",)  # long: runs only when it is named
+EVERY = (*MODULES, *EXTRA)
 
 
 def measures() -> dict[str, str]:
     """Return what each benchmark measures, by its name: the first line of its module."""
-    return {name: (importlib.import_module(f"bench.{name}").__doc__ or "").partition("\n")[0] for name in MODULES}
+    return {name: (importlib.import_module(f"bench.{name}").__doc__ or "").partition("\n")[0] for name in EVERY}
 
 
 def chosen(names: Sequence[str]) -> list[str]:
     """Return the benchmarks to run, all where none is named; UsageError naming the nearest for an unknown one."""
     for name in names:
-        if name not in MODULES:
-            near = difflib.get_close_matches(name, MODULES, n=1, cutoff=0)
+        if name not in EVERY:
+            near = difflib.get_close_matches(name, EVERY, n=1, cutoff=0)
             raise UsageError(f"There is no benchmark named {name}.", hint=f"The nearest is {near[0]}; see --help.")
-    return [name for name in MODULES if not names or name in names]
+    return [name for name in EVERY if (name in names if names else name in MODULES)]
 
 
 def run(endpoints: Endpoints, names: list[str]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from bench.__main__ import MODULES, main, under_floor
+from bench.__main__ import MODULES, chosen, main, under_floor
 
 
 def test_help_names_every_benchmark_and_what_it_measures() -> None:
@@ -30,6 +30,11 @@ def test_json_lists_the_benchmarks() -> None:
     listed = json.loads(result.output)
     assert [entry["name"] for entry in listed] == list(MODULES)
     assert all(entry["measures"] for entry in listed)
+
+
+def test_the_long_one_runs_only_when_it_is_named() -> None:
+    assert "soak" not in chosen([])
+    assert chosen(["soak"]) == ["soak"]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tailrace.contract import Contract
 
 MIB = 1024 * 1024
-REQUEST_BYTES = 8 * MIB
+REQUEST_BYTES = MIB  # large enough for the cluster, and the next one is made while it is on its way
 BLOCKED = "cluster_block_exception"  # read-only, disk above its watermark, no master
 MARKER = orjson.dumps({DELETED_FIELD: True})
 ACTION = b'{"index":{"_id":%b,"version":%d,"version_type":"external"}}\n%b\n'
@@ -71,15 +71,24 @@ class Pending:
         for found in by_id.values():
             if len(found.candidates) > 1:
                 found.candidates.sort(key=lambda entry: entry[1].version)
-            self._render(found)
+        self.documents += by_id.values()
+
+    def due(self) -> Iterator[Document]:
+        """Take every document off, rendered; what is rejected meanwhile comes the next time."""
+        taken, self.documents = self.documents, []
+        for document in taken:
+            if document.lines or self._render(document):
+                yield document
 
     def reject(self, document: Document, reason: str) -> None:
         """Give up the newest change of a document, and fall back on the one before it."""
         self.rejections.append(Rejection(document.position, reason))
         document.candidates.pop()
-        self._render(document)
+        if self._render(document):
+            self.documents.append(document)
 
-    def _render(self, document: Document) -> None:
+    def _render(self, document: Document) -> bool:
+        """Render the newest change that can be; say whether there is one."""
         while document.candidates:
             position, change = document.candidates[-1]
             try:
@@ -89,8 +98,8 @@ class Pending:
                 document.candidates.pop()
             else:
                 document.lines = ACTION % (orjson.dumps(document.identity), change.version, body)
-                self.documents.append(document)
-                return
+                return True
+        return False
 
     def settle(self, document: Document, item: Mapping[str, Any]) -> Verdict:
         """Take one item of an answer; what is not over is kept by the caller."""

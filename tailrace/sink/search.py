@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +30,7 @@ from tailrace.sink.refreshing import Refresher
 from tailrace.sink.writer import Batching, Written
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tailrace.change import Change
     from tailrace.contract import Contract
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 ANSWER = "errors,items.*.status,items.*.error.type,items.*.error.reason"
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds
 CONNECTIONS = 16
+IN_FLIGHT = 2  # requests of one batch; documents of a batch are of different ids, so their order does not matter
+FEW = 1_000  # documents that are sent without a thread
 BLOCKED_SECONDS = 5.0
 NONSENSE = "OpenSearch's answer makes no sense."
 
@@ -49,7 +54,7 @@ class SearchWriter:
     """A Sink over one alias; ``write`` may be called for several partitions at once."""
 
     before = False  # a document's id is its key
-    batching = Batching(rows=5000, bytes=bulk.REQUEST_BYTES, linger_seconds=0.0)
+    batching = Batching(rows=5000, bytes=8 * bulk.MIB, linger_seconds=0.0)
 
     def __init__(self, target: SearchIndex, contract: Contract, endpoints: Endpoints) -> None:
         self.records: Sequence[str] = (target.record,)
@@ -57,6 +62,7 @@ class SearchWriter:
         self._renderer = mapping.Renderer(target, contract)
         self._client = OpenSearch(endpoints.opensearch, max_retries=0, pool_maxsize=CONNECTIONS)
         self._refresher = Refresher(self._client, target)
+        self._crew = ThreadPoolExecutor(CONNECTIONS, f"search-{target.alias}")
         self._pause = threading.Event()  # set when closed: ends the wait between attempts
 
     def connect(self) -> None:
@@ -87,10 +93,7 @@ class SearchWriter:
             raise _explain(error) from error
         pause = FIRST_PAUSE
         while pending.documents:
-            documents, pending.documents = pending.documents, []
-            busy: list[Document] = []
-            for chunk in bulk.requests(documents):
-                busy += self._send(pending, chunk, deadline)
+            busy = self._round(pending, deadline)
             pending.documents += busy
             if busy:
                 self._wait(pause, deadline)
@@ -101,6 +104,7 @@ class SearchWriter:
         """Close the connections and end every wait."""
         self._pause.set()
         self._refresher.close()
+        self._crew.shutdown(wait=False, cancel_futures=True)
         self._client.close()
 
     def _wait(self, pause: float, deadline: Deadline) -> None:
@@ -109,14 +113,37 @@ class SearchWriter:
         if seconds >= deadline.remaining() or self._pause.wait(seconds):
             raise Retryable("OpenSearch has no room for some documents.", after=pause)
 
-    def _send(self, pending: Pending, chunk: list[Document], deadline: Deadline) -> list[Document]:
-        """Send one request, settle its items, and return the documents that the cluster had no room for."""
+    def _round(self, pending: Pending, deadline: Deadline) -> list[Document]:
+        """Send everything that is due, the next request made while the last is on its way; return the busy ones."""
+        alone = len(pending.documents) <= FEW
+        flying: deque[tuple[list[Document], Future[Any]]] = deque()
+        busy: list[Document] = []
+        for chunk in bulk.requests(pending.due()):
+            if alone:  # not worth a change of threads
+                busy += self._land(pending, chunk, partial(self._ask, chunk, deadline), deadline)
+                continue
+            flying.append((chunk, self._crew.submit(self._ask, chunk, deadline)))
+            if len(flying) == IN_FLIGHT:
+                landed, answer = flying.popleft()
+                busy += self._land(pending, landed, answer.result, deadline)
+        for landed, answer in flying:
+            busy += self._land(pending, landed, answer.result, deadline)
+        return busy
+
+    def _ask(self, chunk: list[Document], deadline: Deadline) -> Any:
+        """Send one request and return its answer."""
         if deadline.passed():
             raise Retryable("OpenSearch was too slow for one batch.")
         limits = {"require_alias": "true", "filter_path": ANSWER, "request_timeout": max(1.0, deadline.remaining())}
         body = b"".join(document.lines for document in chunk)
+        return self._client.bulk(body=body, index=self._target.alias, params=limits)
+
+    def _land(
+        self, pending: Pending, chunk: list[Document], answered: Callable[[], Any], deadline: Deadline
+    ) -> list[Document]:
+        """Settle the items of a request's answer; return the documents that the cluster had no room for."""
         try:
-            answer = self._client.bulk(body=body, index=self._target.alias, params=limits)
+            answer = answered()
         except TransportError as error:
             if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                 return self._halve(pending, chunk, deadline)
@@ -135,7 +162,12 @@ class SearchWriter:
             pending.reject(chunk[0], "The document is larger than http.max_content_length of OpenSearch.")
             return []
         middle = len(chunk) // 2
-        return self._send(pending, chunk[:middle], deadline) + self._send(pending, chunk[middle:], deadline)
+        halves = (chunk[:middle], chunk[middle:])
+        return [
+            document
+            for half in halves
+            for document in self._land(pending, half, partial(self._ask, half, deadline), deadline)
+        ]
 
     def _settle(self, pending: Pending, chunk: list[Document], items: Sequence[dict[str, Any]]) -> list[Document]:
         busy = []

@@ -206,8 +206,7 @@ def _whole(answer: Any, documents: int) -> bool:
 def _blocked(error: Mapping[str, Any]) -> Retryable:
     """Return what a block is: the cluster's state, not the documents' fault, so they wait."""
     return Retryable(
-        "OpenSearch takes no writes: the index is blocked.",
-        detail=bulk.block(error),
+        f"OpenSearch takes no writes, it is blocked: {bulk.block(error)}.",
         hint="Free disk space, or lift the block; the batch waits until then.",
         after=BLOCKED_SECONDS,
     )

@@ -119,5 +119,5 @@ class TestSearch(SinkContract):
             writer.write(batch, timeout=30)
         store.block(False)
 
-        assert "index read-only" in caught.value.detail or "index write" in caught.value.detail
+        assert "index read-only" in caught.value.problem or "index write" in caught.value.problem
         assert list(writer.write(batch, timeout=30)) == []

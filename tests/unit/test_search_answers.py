@@ -181,7 +181,7 @@ def test_a_blocked_index_is_a_pause_with_its_reason_and_no_dead_letter(
     with pytest.raises(Retryable) as caught:
         writer.write(puts(2), timeout=30)
 
-    assert said in caught.value.detail
+    assert said in caught.value.problem
     assert "Free disk space" in caught.value.hint
     assert list(writer.write(puts(2), timeout=30)) == []
 
@@ -192,7 +192,7 @@ def test_a_blocked_cluster_is_a_pause_too(script: Script) -> None:
         door.spoil("_bulk", Answer(403, json.dumps({"error": error, "status": 403}).encode()))
         with pytest.raises(Retryable, match="blocked") as caught:
             script.writer(door.url).write(puts(1), timeout=30)
-    assert "index read-only" in caught.value.detail
+    assert "index read-only" in caught.value.problem
 
 
 def test_an_item_that_is_too_large_is_rejected_and_one_that_failed_inside_is_sent_again(script: Script) -> None:

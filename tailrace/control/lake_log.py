@@ -24,17 +24,13 @@ class Snapshot:
     objects: dict[str, int]
 
 
-def follow(read: Read) -> Snapshot:
+def follow(read: Read, known: Snapshot | None = None) -> Snapshot:
     """Return the newest state; ``read`` gives the bytes of a file in the table's folder, None where there is none.
 
-    Without a log the sequence is 0.
+    ``known`` is a state that was read before: only what follows it is read. Without a log the sequence is 0.
     """
-    sequence, objects = 0, {}
-    hint = read("_log/_last.json")
-    checkpoint = read(f"_log/{int(hint):020d}.checkpoint.json") if hint else None
-    if checkpoint:
-        shown = json.loads(checkpoint)
-        sequence, objects = shown["sequence"], _rows(shown["live"])
+    begun = known if known and known.sequence else _checkpoint(read)
+    sequence, objects = begun.sequence, dict(begun.objects)
     while (entry := read(f"_log/{sequence + 1:020d}.json")) is not None:
         shown = json.loads(entry)
         for each in shown["removed"]:
@@ -42,6 +38,16 @@ def follow(read: Read) -> Snapshot:
         objects.update(_rows(shown["added"]))
         sequence = shown["sequence"]
     return Snapshot(sequence, objects)
+
+
+def _checkpoint(read: Read) -> Snapshot:
+    """Return the newest checkpoint, or an empty table."""
+    hint = read("_log/_last.json")
+    checkpoint = read(f"_log/{int(hint):020d}.checkpoint.json") if hint else None
+    if checkpoint is None:
+        return Snapshot(0, {})
+    shown = json.loads(checkpoint)
+    return Snapshot(shown["sequence"], _rows(shown["live"]))
 
 
 def _rows(shown: list[dict[str, Any]]) -> dict[str, int]:

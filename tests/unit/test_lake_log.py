@@ -5,14 +5,18 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from dataclasses import replace
+from datetime import date
+from functools import partial
 from typing import IO, TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
 
+from tailrace.control import lake_log as lake_reading
+from tailrace.control.lake_compact import Compactor
 from tailrace.sink import lake_log
 from tailrace.sink.lake_log import Entry, Part, Span, State, Stored
-from tailrace.testing import Tape, parcel
+from tailrace.testing import PARCEL, Tape, parcel
 from tests.lakebucket import FOLDER, Killed, MemoryBucket, writer
 
 if TYPE_CHECKING:
@@ -36,6 +40,13 @@ def marks(batch: Sequence[Change]) -> list[tuple[int, int, int]]:
 
 def write(to: LakeWriter, batch: Sequence[Change]) -> None:
     assert list(to.write(batch, timeout=30)) == []
+
+
+def read(bucket: MemoryBucket, seen: list[str], name: str) -> bytes | None:
+    """Return a file of the table's folder, as readers do, and note that it was read."""
+    seen.append(name)
+    found = bucket.objects.get(FOLDER + name)
+    return found[0].body if found else None
 
 
 def stored(key: str, first: int, last: int, *, partition: int = 0, epoch: int = 1) -> Stored:
@@ -248,6 +259,9 @@ def test_a_checkpoint_every_hundred_entries_is_where_the_next_writer_begins() ->
     checkpoint = lake_log.state(bucket.objects[FOLDER + lake_log.checkpoint_name(200)][0].body)
     assert len(checkpoint.live) == 200
     assert late.calls < 15
+    seen: list[str] = []
+    assert lake_reading.follow(partial(read, bucket, seen)).objects.keys() == bucket.state().live.keys()
+    assert len(seen) == 6  # the hint, its checkpoint, three entries and the end
     assert bucket.logged() == marks(batch)
 
 
@@ -271,6 +285,23 @@ def test_two_thousand_dates_in_one_batch_are_two_thousand_objects_of_one_entry_i
     assert [len(bucket.names()), len(bucket.state().live), bucket.state().sequence] == [2000, 2000, 1]
     assert {each.rows for each in bucket.state().live.values()} == {2}
     assert bucket.most < 32 * 1024 * 1024
+
+
+def test_a_reader_that_knows_a_state_reads_what_follows_it_and_sees_what_the_writer_has() -> None:
+    bucket, batch = MemoryBucket(), changes(12)
+    write(writer(bucket), batch[:6])
+    seen: list[str] = []
+    known = lake_reading.follow(partial(read, bucket, seen))
+    write(writer(bucket), batch[6:])
+    compactor = Compactor(bucket, FOLDER, PARCEL.key)
+    compactor.run(compactor.bins(date(2100, 1, 1), 10**9), lambda *_: None)
+    del seen[:]
+
+    now = lake_reading.follow(partial(read, bucket, seen), known)
+
+    assert now.objects == {key: each.rows for key, each in bucket.state().live.items()}
+    assert seen == [lake_log.entry_name(number) for number in range(known.sequence + 1, now.sequence + 2)]
+    assert lake_reading.follow(partial(read, bucket, seen)) == now
 
 
 def test_a_rejected_change_is_in_no_object_and_the_others_are_logged() -> None:

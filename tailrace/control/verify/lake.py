@@ -56,7 +56,7 @@ class Lake:
         self._scratch = tempfile.TemporaryDirectory(prefix="tailrace-verify-")
         self._copies: dict[str, Path] = {}
         self._missing: set[str] = set()
-        self._logged = False
+        self._log = lake_log.Snapshot(0, {})
 
     def close(self) -> None:
         """Close the connections and remove the scratch folder."""
@@ -94,7 +94,7 @@ class Lake:
         """Return where the log's promises do not hold: an object that is not there, a change in two objects."""
         missing = sorted(self._missing & self._listed().keys()) if self._missing else []
         found = [f"{self._bucket}/{key} is in the log and not in the bucket" for key in missing]
-        if self._logged and self._copies:
+        if self._log.sequence and self._copies:
             with duckdb.connect() as database:
                 twice = database.execute(TWICE, [[str(path) for path in self._copies.values()]]).fetchall()[0][0]
             if twice:
@@ -136,10 +136,9 @@ class Lake:
     def _listed(self) -> dict[str, str]:
         """Return object names by what says what is in them: the name that the log gives, else name and ETag."""
         try:
-            known = lake_log.follow(self._read)
-            self._logged = known.sequence > 0
-            if self._logged:
-                return {name: name for name in (f"{self.name}/{key}" for key in known.objects)}
+            self._log = lake_log.follow(self._read, self._log)
+            if self._log.sequence:
+                return {name: name for name in (f"{self.name}/{key}" for key in self._log.objects)}
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self.name + "/")
             objects = [entry for page in pages for entry in page.get("Contents", ())]
         except ClientError as error:

@@ -11,7 +11,7 @@ from tailrace.conforming import conform
 from tailrace.control.check import judge
 from tailrace.control.checks.settings import RULES, Rule
 from tailrace.source.catalogue import Column, ForeignKey
-from tailrace.targets import DynamoDBTable, Index, LakeTable, SearchIndex
+from tailrace.targets import DynamoDBTable, Index, LakeTable, SearchIndex, Text
 from tests.shop import CONFIG, FIELDS, ORDERS, PUBLISHED, SLOT, avsc, column, seen, shop
 
 if TYPE_CHECKING:
@@ -165,13 +165,19 @@ def test_an_item_that_several_rows_may_share_is_an_error() -> None:
         (DynamoDBTable("t", record="orders", pk="O#{id}", sk="-", indexes=(Index("i", pk="A", sk="{id}", when="id"),)),
          "the index i depends on id"),
         (SearchIndex("orders", record="orders", text=("id",)), "id is long; only text"),
+        (SearchIndex("orders", record="orders", text=(Text("id"),)), "id is long; only text"),
         (SearchIndex("orders", record="orders", fields=("nope",)), "has no field nope"),
+        (SearchIndex("orders", record="orders", text=(Text("nope"),)), "has no field nope"),
     ],
 )  # fmt: skip
 def test_a_declaration_that_names_a_wrong_field_is_an_error(target: Any, what: str) -> None:
     found = only(shop(sinks={"stores": (target,)}), seen())
     assert found.severity == "error"
     assert what in found.what
+
+
+def test_a_text_with_an_analyzer_of_its_own_is_a_field_like_any_other() -> None:
+    assert judge(shop(sinks={"stores": (SearchIndex("orders", record="orders", text=(Text("note"),)),)}), seen()) == []
 
 
 def test_two_declarations_that_write_the_same_keys_are_an_error() -> None:

@@ -250,6 +250,26 @@ def test_a_key_template_that_does_not_keep_its_fields_apart_is_named() -> None:
     assert judge(shop(sinks={"stores": (sound,)}), seen()) == []
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "meet"),
+    [
+        (("ORDER#{id}", "-"), ("REFUND#{id}", "-"), False),
+        (("B#{buyer_id}", "ORDER#{id}"), ("B#{buyer_id}", "NOTE#{id}"), False),
+        (("{id}", "-"), ("A#{id}", "-"), False),  # no field holds a #
+        (("A{id}", "-"), ("A1{id}", "-"), True),  # A11 of the rows 11 and 1
+        (("{note}-{id}", "-"), ("A-{id}", "-"), True),
+        (("B#{buyer_id}", "{id}"), ("B#{buyer_id}", "TOTAL"), True),
+        (("{id}x", "-"), ("{id}y", "-"), False),
+    ],
+)
+def test_keys_of_two_records_in_one_table_that_may_be_the_same_text_are_named(
+    one: tuple[str, str], other: tuple[str, str], *, meet: bool
+) -> None:
+    both = tuple(DynamoDBTable("shop", record="orders", pk=pk, sk=sk) for pk, sk in (one, other))
+    found = [each.severity for each in judge(shop(sinks={"stores": both}), seen()) if "may write" in each.what]
+    assert found == ["warning"] * meet
+
+
 def test_two_tables_of_the_lake_that_share_a_place_are_refused() -> None:
     same = (LakeTable("b/c", record="orders", zone="a"), LakeTable("c", record="orders", zone="a/b"))
     assert "write to the same keys" in only(shop(sinks={"lake": same}), seen()).what

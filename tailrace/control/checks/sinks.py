@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from itertools import pairwise
+from functools import cache
+from itertools import combinations, pairwise
 from string import Formatter
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,14 @@ from tailrace.control.checks.finding import Finding, error, warning
 from tailrace.targets import DynamoDBTable, LakeTable, SearchIndex, template_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from tailrace.contract import Contract
     from tailrace.project import Project
     from tailrace.source.catalogue import Catalogue
     from tailrace.targets import Target
 
+FIELD = "\0"  # any text
 TIMES = ("timestamp-micros", "local-timestamp-micros", "date")
 FREE = {"string", "json"}  # kinds whose values may hold any character
 NO_SET = ("boolean", "json")  # kinds of which DynamoDB has no sets
@@ -37,7 +39,7 @@ def check(project: Project, seen: Catalogue) -> Iterator[Finding]:
             yield from _dynamodb(place, target, contract)
             yield from _identity(project, seen, place, target, contract)
         elif isinstance(target, SearchIndex):
-            yield from _fields(place, (*target.fields, *target.text), contract)
+            yield from _fields(place, (*target.fields, *_searched(target)), contract)
             yield from _texts(place, target, contract)
     yield from _collisions(project)
 
@@ -129,8 +131,13 @@ def _fields(place: str, named: Iterable[str], contract: Contract) -> Iterator[Fi
             yield error(f"{place} has no field {name}.", hint=hint)
 
 
+def _searched(target: SearchIndex) -> tuple[str, ...]:
+    """Return the fields of an index that are searched by words."""
+    return tuple(text if isinstance(text, str) else text.field for text in target.text)
+
+
 def _texts(place: str, target: SearchIndex, contract: Contract) -> Iterator[Finding]:
-    for name in target.text:
+    for name in _searched(target):
         field = contract.by_name.get(name)
         if field is not None and (field.item or field).kind not in TEXTS:
             yield error(f"{place}: {name} is {field.kind}; only text can be searched by words.")
@@ -175,6 +182,35 @@ def _collisions(project: Project) -> Iterator[Finding]:
                 hint="Give them different keys or places: they would overwrite each other.",
             )
         places.setdefault(where, here)
+    yield from _meetings(places)
+
+
+def _meetings(places: Mapping[tuple[str, ...], str]) -> Iterator[Finding]:
+    """Two shapes of keys in one table of DynamoDB that may make the same key of different rows."""
+    items = [where for where in places if where[0] == "table"]
+    for one, other in combinations(items, 2):
+        if one[1] == other[1] and _meet(one[2], other[2]) and _meet(one[3], other[3]):
+            yield warning(
+                f"{places[other]} and {places[one]} may write to the same keys.",
+                f"In {one[1]}, {' / '.join(one[2:])} and {' / '.join(other[2:])} can be the same text.",
+                hint="Begin each with a word of its own and a #: ORDER#{id}.",
+            )
+
+
+def _meet(one: str, other: str) -> bool:
+    """Say whether two shapes of keys, fields as ``{}``, have a text in common; the text of a field holds no #."""
+    pieces = [shape.replace("{}", FIELD).split("#") for shape in (one, other)]
+    return len(pieces[0]) == len(pieces[1]) and all(_overlap(*pair) for pair in zip(*pieces, strict=True))
+
+
+@cache
+def _overlap(one: str, other: str) -> bool:
+    if not one or not other:
+        return not (one + other).strip(FIELD)
+    if FIELD in (one[0], other[0]):  # a field takes nothing more, or the next letter of the other shape
+        wild, plain = (one, other) if one[0] == FIELD else (other, one)
+        return _overlap(wild[1:], plain) or _overlap(wild, plain[1:])
+    return one[0] == other[0] and _overlap(one[1:], other[1:])
 
 
 def _nested(project: Project) -> Iterator[Finding]:

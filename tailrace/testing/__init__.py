@@ -8,6 +8,7 @@
 It needs no server and no test framework; the contract suite is a plain class that pytest collects when subclassed.
 """
 
+from tailrace.testing.behind import DoorContract
 from tailrace.testing.door import Answer, Door, Spoil
 from tailrace.testing.faults import FailAfter, FailBefore, Faults, Hold
 from tailrace.testing.memory import MemorySink
@@ -20,6 +21,7 @@ __all__ = [
     "PARCEL",
     "Answer",
     "Door",
+    "DoorContract",
     "FailAfter",
     "FailBefore",
     "Faults",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -17,12 +18,13 @@ from tailrace.sink.dynamodb import DynamoDBWriter
 from tailrace.sink.dynamodb_items import ITEM_BYTES
 from tailrace.sink.dynamodb_values import DEPTH, document, item_size
 from tailrace.targets import DynamoDBTable, Index
-from tailrace.testing import PARCEL, SinkContract, Store, Tape, parcel
+from tailrace.testing import PARCEL, Answer, DoorContract, Store, Tape, parcel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from tailrace.endpoints import Endpoints
+    from tailrace.targets import Sink
     from tests.providers import RunningStack
 
 FIELDS = [field.name for field in PARCEL.fields]
@@ -87,10 +89,24 @@ def table(stack: RunningStack, request: pytest.FixtureRequest) -> Iterator[Dynam
     made.client.close()
 
 
-class TestDynamoDBWriter(SinkContract):
+SHAPE = (("Content-Type", "application/x-amz-json-1.0"),)
+SLOW = b'{"__type": "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException", "message": "slow"}'
+
+
+class TestDynamoDBWriter(DoorContract):
+    throttled, away = Answer(400, SLOW, SHAPE), Answer(503, b"{}", SHAPE)
+
     @pytest.fixture
     def store(self, table: DynamoDBStore) -> Store:
         return table
+
+    def address(self, store: Store) -> str:
+        assert isinstance(store, DynamoDBStore)
+        return store.endpoints.dynamodb
+
+    def open_at(self, store: Store, url: str) -> Sink:
+        assert isinstance(store, DynamoDBStore)
+        return DynamoDBWriter(store.target, PARCEL, replace(store.endpoints, dynamodb=url))
 
     def test_numbers_are_numbers_and_json_is_a_map(self, table: DynamoDBStore) -> None:
         record = parcel(1, detail='{"deep": [1.10, {"big": 12345678901234567890}], "none": null}')

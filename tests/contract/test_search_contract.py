@@ -16,8 +16,7 @@ from tailrace.errors import Retryable
 from tailrace.sink import mapping
 from tailrace.sink.search import SearchWriter
 from tailrace.targets import SearchIndex
-from tailrace.testing import PARCEL, Answer, Door, Hold, SinkContract, Spoil, Store, Tape, parcel
-from tailrace.testing.troubles import Trouble
+from tailrace.testing import PARCEL, DoorContract, Store, Tape, parcel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,7 +35,6 @@ class SearchStore:
         self.endpoints = endpoints
         self.target = SearchIndex(f"parcels-{uuid.uuid4().hex[:8]}", record="parcel", text=("note",))
         self.client = OpenSearch(endpoints.opensearch)
-        self.door = Door(endpoints.opensearch)
         self.client.indices.create(index=mapping.index_name(self.target), body=mapping.index_body(self.target, PARCEL))
 
     def open(self) -> SearchWriter:
@@ -50,7 +48,6 @@ class SearchStore:
     def close(self) -> None:
         self.client.indices.delete(index=mapping.index_name(self.target))
         self.client.close()
-        self.door.__exit__()
 
     def block(self, blocked: bool) -> None:
         """Make the index read-only, as a disk above its watermark does, or writable again."""
@@ -69,33 +66,22 @@ def typed(source: Mapping[str, Any]) -> dict[str, Any]:
     return {name: READERS[name](value) if name in readable else value for name, value in source.items()}
 
 
-FAULTS: dict[Trouble, Answer | Spoil] = {
-    "throttled": Answer(429), "away": Answer(503), "unanswered": Spoil("none"), "truncated": Spoil("half"),
-    "garbled": Spoil("nonsense"),
-}  # fmt: skip
+class TestSearch(DoorContract):
+    writes = "_bulk"
 
-
-class TestSearch(SinkContract):
     @pytest.fixture
     def store(self, stack: RunningStack) -> Iterator[SearchStore]:
         made = SearchStore(stack.endpoints)
         yield made
         made.close()
 
-    def troubled(self, store: Store, trouble: Trouble) -> Sink:
-        return self._at(store, FAULTS[trouble])
-
-    def held(self, store: Store) -> tuple[Sink, Hold]:
-        hold = Hold()
-        return self._at(store, hold), hold
-
-    def _at(self, store: Store, fault: Answer | Spoil | Hold) -> Sink:
-        """Return a writer whose next bulk request meets a fault at the door of the real OpenSearch."""
+    def address(self, store: Store) -> str:
         assert isinstance(store, SearchStore)
-        store.door.spoil("_bulk", fault)
-        writer = SearchWriter(store.target, PARCEL, replace(store.endpoints, opensearch=store.door.url))
-        writer.connect()
-        return writer
+        return store.endpoints.opensearch
+
+    def open_at(self, store: Store, url: str) -> Sink:
+        assert isinstance(store, SearchStore)
+        return SearchWriter(store.target, PARCEL, replace(store.endpoints, opensearch=url))
 
     def test_one_answer_with_every_kind_of_item_is_settled_item_by_item(self, store: SearchStore) -> None:
         tape = Tape()

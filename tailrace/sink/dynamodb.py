@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from functools import partial
 from typing import TYPE_CHECKING
@@ -77,14 +77,16 @@ class DynamoDBWriter:
         """Make the batch durable: first the objects that items point to, then the items."""
         deadline = Deadline.after(timeout)
         puts, rejections = self._rendered(batch)
-        puts = newest(puts)
-        self._pace.note(puts)
-        self._spill(puts)
-        stale = 0
-        for put, verdict in self._sent(self._cut(puts), deadline):
-            stale += verdict is Verdict.STALE
-            if verdict is Verdict.INVALID:
+        stale, wanted = 0, newest(puts)
+        self._pace.note(wanted)
+        while wanted:
+            self._spill(wanted, deadline)
+            judged = self._sent(self._cut(wanted), deadline)
+            stale += sum(verdict is Verdict.STALE for _, verdict in judged)
+            refused = {put.place: put for put, verdict in judged if verdict is Verdict.INVALID}
+            for put in refused.values():
                 rejections[put.position] = "DynamoDB refuses the item as invalid."
+            wanted = newest(before(puts, refused))  # of an item whose newest put cannot be, the one before it stands
         return Written(tuple(Rejection(position, rejections[position]) for position in sorted(rejections)), stale)
 
     def measures(self) -> list[Measure]:
@@ -112,10 +114,12 @@ class DynamoDBWriter:
                 rejections[position] = str(error)
         return puts, rejections
 
-    def _spill(self, puts: Sequence[Put]) -> None:
+    def _spill(self, puts: Sequence[Put], deadline: Deadline) -> None:
         """Write the objects that items point to; Retryable while S3 is away."""
         if self._overflow is not None:
             for spill in (spill for put in puts for spill in put.spills):
+                if deadline.passed():
+                    raise Retryable("The objects of large items take too long.", detail=f"table {self._table}")
                 self._overflow.write(spill)
 
     def _cut(self, puts: list[Put]) -> list[list[Put]]:
@@ -169,6 +173,11 @@ def newest(puts: Iterable[Put]) -> list[Put]:
         if held is None or held.version < put.version:
             found[put.place] = put
     return list(found.values())
+
+
+def before(puts: Iterable[Put], refused: Mapping[tuple[str, str], Put]) -> list[Put]:
+    """Return the puts that are older than a refused one of the same item."""
+    return [put for put in puts if put.place in refused and put.version < refused[put.place].version]
 
 
 def chunks(puts: Iterable[Put]) -> Iterator[list[Put]]:

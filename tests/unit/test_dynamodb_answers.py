@@ -78,7 +78,7 @@ class Fake:
             units: Any = {"TableName": "t", "CapacityUnits": 1.0}
             return Answer(body=json.dumps({"ConsumedCapacity": units if alone else [units]}).encode())
         if alone:
-            code = reasons[0] if reasons[0].endswith("Exception") else reasons[0] + "Exception"
+            code = reasons[0].removesuffix("Error").removesuffix("Exception") + "Exception"
             return Answer(400, refusal(code))
         listed = [{"Code": reason} for reason in reasons]
         return Answer(400, refusal("TransactionCanceledException", CancellationReasons=listed))
@@ -269,6 +269,24 @@ def test_a_reason_that_says_invalid_rejects_that_put_alone(fake: Fake) -> None:
 
     assert [rejection.position for rejection in write(fake, 9)] == [4]
     assert [len(keys) for keys in fake.asked] == [9, 8]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_of_an_item_whose_newest_change_is_refused_the_change_before_it_stands(fake: Fake, way: Way) -> None:
+    tape, writer = Tape(), fake.writer(way)
+    changes = [
+        tape.put(parcel(1)),
+        tape.put(parcel(2)),
+        tape.put(parcel(1, note="2nd")),
+        tape.put(parcel(1, note="3rd")),
+    ]
+    fake.refuse = lambda key, times: "ValidationError" if key == "1" and times == 1 else "None"
+
+    rejections = writer.write(changes, timeout=20)
+    writer.close()
+
+    assert [rejection.position for rejection in rejections] == [3]
+    assert fake.items == {"1": changes[2].version, "2": changes[1].version}
 
 
 FATAL = [

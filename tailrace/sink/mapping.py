@@ -168,7 +168,10 @@ def document_id(contract: Contract, key: Mapping[str, Any]) -> str:
     What is too long for an id, or empty, or looks like what stands for it, is its hash.
     """
     if len(contract.key) == 1:
-        identity = key_text(key[contract.key[0]])
+        given = key[contract.key[0]]
+        if type(given) is int:  # the usual key, and always a good id
+            return str(given)
+        identity = key_text(given)
     else:
         parts = (key_text(key[name]) for name in contract.key)
         identity = "|".join(part.replace("%", "%25").replace("|", "%7C") for part in parts)
@@ -192,20 +195,24 @@ class Renderer:
             shape.field: objects if isinstance(shape, Nested) else json_object for shape in target.objects
         }
         own |= {point.name: map_point for point in target.points if not point.lat}
-        self._renders = tuple((each.name, own.get(each.name) or render_of(each)) for each in fields(target, contract))
+        self._names = tuple(each.name for each in fields(target, contract))
+        found = ((each.name, own.get(each.name) or render_of(each)) for each in fields(target, contract))
+        self._renders = tuple((name, render) for name, render in found if render is not None)
         self._points = tuple(point for point in target.points if point.lat)
 
     def document(self, value: Mapping[str, Any]) -> bytes:
         """Return the document of a record, or raise Rejected naming the field that does not fit."""
-        shown: dict[str, Any] = {}
         name = ""
         try:
+            shown = {each: value[each] for each in self._names}
             for name, render in self._renders:
-                given = value[name]
-                shown[name] = given if render is None or given is None else render(given)
+                given = shown[name]
+                if given is not None:
+                    shown[name] = render(given)
             for point in self._points:
                 name, lat, lon = point.name, value[point.lat], value[point.lon]
                 shown[name] = None if lat is None or lon is None else point_text(lon, lat)
+            name = ""
             return orjson.dumps(shown, option=orjson.OPT_UTC_Z)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Rejected(

@@ -39,6 +39,9 @@ def _finite(value: float) -> float:
 
 
 def _finite_digits(value: Decimal) -> str:
+    shown = str(value)  # the same digits as ``format``, in half the time, where there is no exponent
+    if "E" not in shown and "N" not in shown and "I" not in shown:
+        return shown
     if not value.is_finite():
         raise Unfit("not a finite number")
     return format(value, "f")

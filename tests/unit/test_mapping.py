@@ -124,7 +124,14 @@ def test_an_instant_is_shown_in_utc_with_six_digits() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("detail", "[1]"), ("detail", "null"), ("detail", '"text"'), ("at", datetime(2026, 1, 1)), ("amount", "Infinity")],  # noqa: DTZ001 - the missing zone is the point
+    [
+        ("detail", "[1]"),
+        ("detail", "null"),
+        ("detail", '"text"'),
+        ("at", datetime(2026, 1, 1)),  # noqa: DTZ001 - the missing zone is the point
+        ("amount", "Infinity"),
+        ("amount", "NaN7"),
+    ],
 )
 def test_what_the_index_cannot_hold_is_rejected_by_field_and_without_its_value(field: str, value: Any) -> None:
     record = parcel(1, **{field: Decimal(value) if field == "amount" else value})

@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import wait
 from functools import partial
 from typing import TYPE_CHECKING
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tailrace.contract import Contract
     from tailrace.endpoints import Endpoints
     from tailrace.sink.dynamodb_calls import Judged
+    from tailrace.sink.dynamodb_items import Place
     from tailrace.targets import DynamoDBTable
 
 CALL_PUTS, CALL_BYTES = 100, 4_000_000  # of one TransactWriteItems
@@ -77,16 +78,16 @@ class DynamoDBWriter:
         """Make the batch durable: first the objects that items point to, then the items."""
         deadline = Deadline.after(timeout)
         puts, rejections = self._rendered(batch)
-        stale, wanted = 0, newest(puts)
-        self._pace.note(wanted)
-        while wanted:
+        self._pace.note(puts)
+        stale = 0
+        sent: set[tuple[Place, int]] = set()
+        while wanted := due(puts, rejections, sent):
             self._spill(wanted, deadline)
-            judged = self._sent(self._cut(wanted), deadline)
-            stale += sum(verdict is Verdict.STALE for _, verdict in judged)
-            refused = {put.place: put for put, verdict in judged if verdict is Verdict.INVALID}
-            for put in refused.values():
-                rejections[put.position] = "DynamoDB refuses the item as invalid."
-            wanted = newest(before(puts, refused))  # of an item whose newest put cannot be, the one before it stands
+            for put, verdict in self._sent(self._cut(wanted), deadline):
+                sent.add((put.place, put.version))
+                stale += verdict is Verdict.STALE
+                if verdict is Verdict.INVALID:
+                    rejections[put.position] = "DynamoDB refuses the item as invalid."
         return Written(tuple(Rejection(position, rejections[position]) for position in sorted(rejections)), stale)
 
     def measures(self) -> list[Measure]:
@@ -167,7 +168,7 @@ class DynamoDBWriter:
 
 def newest(puts: Iterable[Put]) -> list[Put]:
     """Return the newest put of each item: one call may not name an item twice."""
-    found: dict[tuple[str, str], Put] = {}
+    found: dict[Place, Put] = {}
     for put in puts:
         held = found.get(put.place)
         if held is None or held.version < put.version:
@@ -175,9 +176,15 @@ def newest(puts: Iterable[Put]) -> list[Put]:
     return list(found.values())
 
 
-def before(puts: Iterable[Put], refused: Mapping[tuple[str, str], Put]) -> list[Put]:
-    """Return the puts that are older than a refused one of the same item."""
-    return [put for put in puts if put.place in refused and put.version < refused[put.place].version]
+def due(puts: Iterable[Put], refused: Container[int], sent: Container[tuple[Place, int]]) -> list[Put]:
+    """Return what to send next: the newest put of each item that was not sent, of changes that were not refused.
+
+    So of an item whose newest change cannot be, the one before it stands. A record that moves is written where it goes
+    before it leaves the place where it was: it is never nowhere, and stays where it was if it cannot go.
+    """
+    held = newest(put for put in puts if put.position not in refused)
+    unsent = [put for put in held if (put.place, put.version) not in sent]
+    return [put for put in unsent if not put.leaves] or unsent
 
 
 def chunks(puts: Iterable[Put]) -> Iterator[list[Put]]:

@@ -43,7 +43,8 @@ ITEM_BYTES = 400 * 1024
 class Put:
     """One guarded put; ``position`` is that of its change in the batch, ``size`` what its item does not exceed.
 
-    ``spills`` are the values that lie in objects of their own, which have to be there before the item.
+    ``spills`` are the values that lie in objects of their own, which have to be there before the item; ``leaves`` says
+    that this is the tombstone of a record that moved, which has to be elsewhere before it.
     """
 
     place: Place
@@ -52,6 +53,7 @@ class Put:
     size: int
     position: int
     spills: tuple[Spill, ...] = ()
+    leaves: bool = False
 
 
 class Shape:
@@ -179,7 +181,7 @@ class Renderer:
             DELETED_ATTRIBUTE: {"BOOL": True},
             TTL_ATTRIBUTE: {"N": str(int(now) + TOMBSTONE_SECONDS)},
         }
-        return Put(place, change.version, item, item_bound(item), position)
+        return Put(place, change.version, item, item_bound(item), position, leaves=change.value is not None)
 
     def _head(self, place: Place, change: Change) -> dict[str, Attribute]:
         return {

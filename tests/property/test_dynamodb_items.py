@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailrace.sink.dynamodb import newest
+from tailrace.sink.dynamodb import due
 from tailrace.sink.dynamodb_items import ITEM_BYTES, Renderer
 from tailrace.sink.dynamodb_values import Unfit, attribute_size, item_size, number, number_size
 from tailrace.targets import DynamoDBTable, Index, Mirror
@@ -62,10 +62,14 @@ def test_every_key_holds_the_newest_record_and_no_other_key_holds_any(
     renderer, table = Renderer(TABLE, PARCEL), dict[tuple[str, str], Any]()
 
     for batch in (twice[:cut], twice[cut:]):
-        for put in newest([put for change in batch for put in renderer.puts(change, 0, 0.0)]):
-            held = table.get(put.place)
-            if held is None or held.version < put.version:
-                table[put.place] = put
+        puts = [put for position, change in enumerate(batch) for put in renderer.puts(change, position, 0.0)]
+        sent: set[Any] = set()
+        while wanted := due(puts, (), sent):
+            for put in wanted:
+                sent.add((put.place, put.version))
+                held = table.get(put.place)
+                if held is None or held.version < put.version:
+                    table[put.place] = put
 
     live = {place: put.item for place, put in table.items() if "_deleted" not in put.item}
     places = {

@@ -56,9 +56,9 @@ class Fake:
     lock: threading.Lock = field(default_factory=threading.Lock)
     times: dict[str, int] = field(default_factory=dict)
 
-    def writer(self, write: Way = "transact") -> DynamoDBWriter:
+    def writer(self, write: Way = "transact", sk: str = "{id}") -> DynamoDBWriter:
         there = Endpoints("", "", "", "", self.url, "", "")
-        return DynamoDBWriter(DynamoDBTable("t", "parcel", pk="PARCEL", sk="{id}", write=write), PARCEL, there)
+        return DynamoDBWriter(DynamoDBTable("t", "parcel", pk="PARCEL", sk=sk, write=write), PARCEL, there)
 
     def handle(self, request: dict[str, Any]) -> Answer:
         puts = [entry["Put"] for entry in request["TransactItems"]] if "TransactItems" in request else [request]
@@ -287,6 +287,22 @@ def test_of_an_item_whose_newest_change_is_refused_the_change_before_it_stands(f
 
     assert [rejection.position for rejection in rejections] == [3]
     assert fake.items == {"1": changes[2].version, "2": changes[1].version}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_record_that_moves_is_there_before_it_leaves_and_stays_if_it_cannot_go(fake: Fake, way: Way) -> None:
+    tape, writer = Tape(), fake.writer(way, sk="{owner}")
+    ada, bob, eve = (parcel(1, owner=owner) for owner in ("ada", "bob", "eve"))
+    first, second, third = tape.put(ada), tape.put(bob, before=ada), tape.put(eve, before=bob)
+    fake.refuse = lambda key, _: "ValidationError" if key == "eve" else "None"
+
+    writer.write([first], timeout=20)
+    writer.write([second], timeout=20)
+    assert fake.asked == [["ada"], ["bob"], ["ada"]]
+
+    assert [rejection.position for rejection in writer.write([second, third], timeout=20)] == [1]
+    writer.close()
+    assert fake.items == {"ada": second.version, "bob": second.version}  # ada's is the tombstone
 
 
 FATAL = [

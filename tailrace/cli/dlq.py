@@ -16,6 +16,7 @@ from tailrace import deadletter, project, topics
 from tailrace.cli.context import json_option, out, print_json, project_option
 from tailrace.control import dlq as letters
 from tailrace.control.dlq.editing import Form
+from tailrace.control.dlq.picking import released
 from tailrace.control.dlq.selection import Selection, parse_since, sources
 from tailrace.errors import Refused, UsageError
 from tailrace.kafka import KafkaAdmin
@@ -199,8 +200,12 @@ def drop(
         book.settle((parked, ledger.DROPPED) for parked in found)
     if as_json:
         print_json([f"{parked.partition}/{parked.offset}" for parked in found])
-    else:
-        out.print(f"{len(found):,} dropped")
+        return
+    out.print(f"{len(found):,} dropped")
+    topic = topics.dead_letters(loaded.name, worker)
+    waiting = released(letters.letters(KafkaAdmin(loaded.endpoints.kafka), topic), found)
+    if waiting:
+        out.print(f"{len(waiting):,} waited for them: `tailrace dlq replay {worker} --stage held` puts those back")
 
 
 def _selection(

@@ -78,7 +78,7 @@ def of_bank(folder: Path) -> list[dict[str, Any]]:
          "baseline": round(CHANGES / first), "ratio": round(first / whole, 3), "floor": None},
         {"name": f"{name}, until conformed", "value": round(CHANGES / second), "unit": "changes/s",
          "baseline": round(CHANGES / first), "ratio": round(first / second, 3), "floor": None},
-        *({"name": f"{name}, processor time of {worker}", "value": round(1e6 * seconds / CHANGES, 1), "unit": "us/change",
+        *({"name": f"{name}, processor time of {worker}", "value": round(1e6 * seconds / CHANGES), "unit": "us",
            "baseline": None, "ratio": None, "floor": None} for worker, seconds in used.items()),
     ]  # fmt: skip
 

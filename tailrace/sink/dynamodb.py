@@ -45,17 +45,26 @@ UNITS = "Write units that accepted calls consumed; refused ones consume some too
 
 
 class DynamoDBWriter:
-    """Writes one record to one table; ``write`` may be called from several threads."""
+    """Writes one record to one table; ``write`` may be called from several threads.
+
+    A call that has no answer after ``answer_seconds`` is sent again: DynamoDB takes milliseconds.
+    """
 
     def __init__(
-        self, target: DynamoDBTable, contract: Contract, endpoints: Endpoints, *, bucket: str = "lake"
+        self,
+        target: DynamoDBTable,
+        contract: Contract,
+        endpoints: Endpoints,
+        *,
+        bucket: str = "lake",
+        answer_seconds: float = 10.0,
     ) -> None:
         self.records: Sequence[str] = (target.record,)
         self.batching = Batching()
         self._table, self._label = target.table, (("table", target.table),)
         self._call_puts = CALL_PUTS if target.write == "transact" else 1
         self._renderer = Renderer(target, contract)
-        self._calls = Calls(target.table, endpoints.dynamodb)
+        self._calls = Calls(target.table, endpoints.dynamodb, answer_seconds)
         self._overflow = Overflow(bucket, endpoints.s3) if target.oversize == "s3" else None
         self._pace = Pace()
         self._width = CALLS_AT_ONCE[target.write]

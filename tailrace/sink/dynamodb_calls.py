@@ -33,11 +33,13 @@ ONCE = {"mode": "standard", "total_max_attempts": 1}  # the writer itself tries 
 class Calls:
     """The calls to one table; for any number of threads. ``units`` are what the accepted ones consumed."""
 
-    def __init__(self, table: str, url: str) -> None:
+    def __init__(self, table: str, url: str, answer_seconds: float) -> None:
         self._table, self._url = table, url
         self.units = 0.0
         self._lock = threading.Lock()
-        self._client = aws.client("dynamodb", url, parameter_validation=False, retries=ONCE)
+        self._client = aws.client(
+            "dynamodb", url, parameter_validation=False, retries=ONCE, read_timeout=answer_seconds
+        )
 
     def describe(self) -> Any:
         """Return the table's description; Retryable while DynamoDB is away."""

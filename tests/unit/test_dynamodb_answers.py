@@ -233,6 +233,20 @@ def test_a_slow_answer_is_waited_for(fake: Fake, way: Way) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_an_answer_that_does_not_come_in_time_is_asked_for_again(fake: Fake, way: Way) -> None:
+    fake.answers.append(Answer(pause=1.5, after=True))
+    there = Endpoints("", "", "", "", fake.url, "", "")
+    target = DynamoDBTable("t", "parcel", pk="PARCEL", sk="{id}", write=way)
+    writer = DynamoDBWriter(target, PARCEL, there, answer_seconds=0.5)
+
+    written = writer.write(batch(3), timeout=20)
+    writer.close()
+
+    assert (list(written), written.stale) == ([], 3 if way == "transact" else 1)
+    assert sorted(fake.items) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_a_store_that_stays_away_leaves_the_batch_to_the_worker(fake: Fake, way: Way) -> None:
     fake.answers.extend([Answer(503, b"")] * 100)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tailrace.control.checks import sinks
+from tailrace.control.plan import uses_lake
 from tailrace.errors import ProjectError
 from tailrace.sink.dynamodb_items import Renderer
 from tailrace.targets import DynamoDBTable, Mirror
@@ -44,6 +45,11 @@ def test_a_mirror_by_another_column_needs_the_row_before() -> None:
 
 def test_a_sound_declaration_has_no_findings() -> None:
     assert findings(replace(PLAIN, mirrors=(Mirror(pk="AGAIN#{id}", sk="-"),))) == []
+
+
+@pytest.mark.parametrize(("oversize", "needed"), [("reject", False), ("s3", True)])
+def test_the_bucket_is_made_where_items_may_overflow_into_it(oversize: Any, needed: bool) -> None:
+    assert uses_lake(shop(sinks={"stores": (replace(PLAIN, oversize=oversize),)})) is needed
 
 
 @pytest.mark.parametrize("wrong", [{"write": "batch"}, {"oversize": "drop"}])

@@ -173,6 +173,15 @@ def test_every_chosen_letter_is_tried_or_waits_and_those_tried_are_in_order(
     found = pick(there, Some(), hold=True)
     assert {each.spot for each in found.ready} | {each.spot for each, _ in found.waiting} == wanted
     assert found.ready == sorted(found.ready, key=lambda each: each.letter.order)
+    assert {each.spot for each, _ in found.waiting} == {
+        each.spot
+        for each in there
+        if each.spot in wanted
+        and any(
+            together(other.letter, each.letter) and other.offset < each.offset and other.spot not in wanted
+            for other in there
+        )
+    }
     for waiting, before in found.waiting:
         assert before.letter.order < waiting.letter.order
         assert before.spot not in wanted

@@ -36,23 +36,45 @@ def pick(there: Sequence[Parked], selection: Selection, *, hold: bool) -> Picked
 
     Where keys are held, what waits for a letter goes with it, and no letter goes before an older one of its key.
     """
-    ordered = sorted(there, key=lambda parked: parked.letter.order)
-    chosen = {parked.spot for parked in ordered if selection.takes(parked)}
     found = Picked([], [])
-    for related in _by_key(ordered):
-        for position, parked in enumerate(related):
-            before = [each for each in related[:position] if together(each.letter, parked.letter)]
-            if hold and parked.letter.stage == HELD and any(each.spot in chosen for each in before):
-                chosen.add(parked.spot)
-            if parked.spot not in chosen:
-                continue
-            missing = next((each for each in before if hold and each.spot not in chosen), None)
-            if missing is None:
+    for related in _by_key(sorted(there, key=lambda parked: parked.letter.order)):
+        before = Before()
+        for parked in related:
+            wanted = selection.takes(parked)
+            if hold and parked.letter.stage == HELD:
+                wanted = wanted or before.chosen(parked.letter.sink)
+            missing = before.left(parked.letter.sink) if hold else None
+            before.add(parked, wanted=wanted)
+            if wanted and missing is None:
                 found.ready.append(parked)
-            else:
+            elif wanted and missing is not None:
                 found.waiting.append((parked, missing))
     found.ready.sort(key=lambda parked: parked.letter.order)
     return found
+
+
+class Before:
+    """The letters of one topic and key that came before another one, by sink."""
+
+    def __init__(self) -> None:
+        self._chosen: set[str] = set()
+        self._left: dict[str, Parked] = {}
+
+    def add(self, parked: Parked, *, wanted: bool) -> None:
+        """Take the next letter."""
+        if wanted:
+            self._chosen.add(parked.letter.sink)
+        else:
+            self._left.setdefault(parked.letter.sink, parked)
+
+    def chosen(self, sink: str) -> bool:
+        """Say whether one that was chosen belongs together with a letter for a sink."""
+        return bool(self._chosen & {sink, ""}) if sink else bool(self._chosen)
+
+    def left(self, sink: str) -> Parked | None:
+        """Return the first that was not chosen and belongs together with a letter for a sink."""
+        related = [parked for name, parked in self._left.items() if not sink or name in (sink, "")]
+        return min(related, key=lambda parked: parked.letter.order, default=None)
 
 
 def released(there: Iterable[Parked], over: Iterable[Parked]) -> list[Parked]:

@@ -91,10 +91,14 @@ class ToSinks:
     def put(self, given: Sequence[Parked]) -> list[Outcome]:
         """Write letters, one after the other: what fails keeps later ones of its key back where keys are held."""
         outcomes: list[Outcome] = []
+        failed: dict[tuple[str, bytes | None], list[Parked]] = {}
         for parked in given:
-            blocking = [each.parked for each in outcomes if self._hold and not each.over]
+            key = parked.letter.place[0], parked.letter.key
+            blocking = failed.get(key, []) if self._hold else []
             before = next((each for each in blocking if together(each.letter, parked.letter)), None)
             outcomes.append(Outcome(parked, LEFT, waits_for(before)) if before else self._one(parked))
+            if not outcomes[-1].over and not before:
+                failed.setdefault(key, []).append(parked)
         return outcomes
 
     def form(self, letter: DeadLetter) -> RecordForm:

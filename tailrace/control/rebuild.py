@@ -83,6 +83,15 @@ def number_of(target: SearchIndex, index: str) -> int:
     return int(number) if len(number) == 6 and number.isdigit() else 0
 
 
+def other_form(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Return the fields by which documents of one mapping cannot be those of another: names, and places on the map."""
+    places = {"geo_point"}
+    moved = [name for name in there.keys() & wanted.keys()
+             if places & {there[name].get("type"), wanted[name].get("type")}
+             and there[name].get("type") != wanted[name].get("type")]  # fmt: skip
+    return sorted({*(there.keys() ^ wanted.keys()), *moved})
+
+
 def drop_old(services: Services, target: SearchIndex) -> list[str]:
     """Delete the indexes that stood behind the alias before; return their names."""
     serving, rest = old_indexes(services, target)
@@ -129,12 +138,13 @@ class Rebuild:
         """Refuse while a worker runs that would go on writing documents of another form than the new index has."""
         with asking(self._target.alias):
             there = self._search.get_mapping(index=old)[old]["mappings"].get("properties", {})
-        news = sorted(mapping.index_body(self._target, self._contract)["mappings"]["properties"].keys() - there.keys())
+        wanted = mapping.index_body(self._target, self._contract)["mappings"]["properties"]
+        differing = other_form(there, wanted)
         group = topics.group(self._project.name, self._sink)
-        if news and self._services.admin.members(group):
+        if differing and self._services.admin.members(group):
             raise Refused(
-                f"The worker {self._sink} runs, and writes documents without {', '.join(news)}.",
-                detail="What it writes between the switch and its restart would lack them.",
+                f"The worker {self._sink} runs, and may write documents of another form: {', '.join(differing)}.",
+                detail="What it writes between the switch and its restart would lack fields, or be rejected.",
                 hint=f"Stop it, rebuild, and start it again: the old index of {self._target.alias} serves meanwhile.",
             )
 

@@ -1,7 +1,6 @@
 """How often a search index refreshes: rarely while its worker is far behind, as declared otherwise.
 
-A refresh makes small segments, which costs a load up to a third of its speed, and nobody needs documents of a backlog
-each second. A worker is far behind while full batches are old; a few seconds after the last such batch the declared
+A refresh makes a small segment, which is merged later; nobody needs documents of a backlog each second. A worker is far behind while full batches are old; a few seconds after the last such batch the declared
 interval is set again, also when nothing follows. It is set when the worker stops, and by the next one that starts
 after a crash. A cluster that forbids the change is left alone. ``Backlog`` decides, ``Refresher`` does the I/O.
 """

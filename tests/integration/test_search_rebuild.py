@@ -84,6 +84,9 @@ def test_a_new_index_is_filled_under_traffic_and_misses_nothing(made: Rebuilding
 
     with running(made.pipeline.load(), "search"):
         made.pipeline.wait_until_committed("search")
+        made.declare('"note",), fields=("id", "note"')
+        with pytest.raises(Refused, match="another form: active, amount"):
+            made.rebuild()
         made.declare('Text("note", analyzer="english"),')
         sender = threading.Thread(target=traffic)
         sender.start()

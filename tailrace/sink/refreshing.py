@@ -1,8 +1,9 @@
 """How often a search index refreshes: rarely while its worker is far behind, as declared otherwise.
 
-A refresh makes a small segment, which is merged later; nobody needs documents of a backlog each second. A worker is far behind while full batches are old; a few seconds after the last such batch the declared
-interval is set again, also when nothing follows. It is set when the worker stops, and by the next one that starts
-after a crash. A cluster that forbids the change is left alone. ``Backlog`` decides, ``Refresher`` does the I/O.
+A refresh makes a small segment, which is merged later; nobody needs documents of a backlog each second. A worker is
+far behind while full batches are old; a few seconds after the last such batch the declared interval is set again, also
+when nothing follows. It is set when the worker stops, and by the next one that starts after a crash. A cluster that
+forbids the change is left alone. ``Backlog`` decides, ``Refresher`` does the I/O.
 """
 
 from __future__ import annotations

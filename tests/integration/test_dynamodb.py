@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import psycopg2
 import pytest
 
-from tailrace import aws, contract
+from tailrace import aws, contract, project
 from tailrace.change import Change
-from tailrace.control.verify import expected
+from tailrace.control.verify import expected, verify
 from tailrace.control.verify.compare import Doubt
 from tailrace.control.verify.dynamodb import DynamoDB
 from tailrace.control.verify.settle import Settling, settle
@@ -24,7 +26,9 @@ from tailrace.targets import DynamoDBTable, Mirror
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
+    from tailrace.project import Project
     from tests.providers import RunningStack
 
 JSON = {"type": "string", "logicalType": "json"}
@@ -211,3 +215,81 @@ def test_an_item_removed_after_its_time_to_live_is_not_missing_and_before_it_is(
 
     assert work.settled_equal == 1
     assert [(entry.kind, entry.key) for entry in work.differences] == [("missing", doubts[1].identity)]
+
+
+CREATE = """
+CREATE TABLE thing (
+    id bigint PRIMARY KEY, owner text NOT NULL, tags text[] NOT NULL, marks numeric[], blobs bytea[] NOT NULL,
+    body jsonb, note text NOT NULL, raw bytea NOT NULL, until timestamptz
+);
+INSERT INTO thing VALUES
+    (1, 'ada', '{b,a}', '{1.50,2}', '{}', NULL, '', '', NULL),
+    (2, 'bob', '{}', NULL, '{"\\\\x00"}', '{"deep": [1.10]}', repeat('é', 450000), '\\x01', NULL),
+    (3, 'ada', '{}', '{}', '{}', NULL, '', '', '2026-01-02 03:04:05+00'),
+    (4, 'eve', '{x,x}', NULL, '{}', NULL, '', '', NULL)
+"""
+ROWS = [
+    thing(1, tags=["b", "a"], marks=[Decimal("1.50"), Decimal(2)]),
+    thing(2, owner="bob", blobs=[b"\x00"], body='{"deep": [1.10]}', note="é" * BIG, raw=b"\x01"),
+    thing(3, marks=[], until=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
+]
+SINK = """
+from tailrace import DynamoDBTable, Mirror
+
+things = DynamoDBTable({name!r}, record="thing", pk="OWNER#{{owner}}", sk="THING#{{id}}", ttl="until", oversize="s3",
+                       sets=("tags", "marks", "blobs"), mirrors=(Mirror(pk="THING#{{id}}", sk="-"),))
+"""
+
+
+@pytest.fixture
+def source(table: Table, stack: RunningStack, tmp_path: Path) -> Iterator[Project]:
+    """Give a project over the table, with rows of its own in Postgres."""
+    name = table.bucket.replace("-", "")
+    connector = {"database.dbname": name, "topic.prefix": f"{name}.raw", "table.include.list": "public.thing"}
+    files = {
+        "tailrace.toml": f'[pipeline]\nname = "{name}"\nconnector = "c"\n[lake]\nbucket = "{table.bucket}"\n',
+        "connectors/c.json": json.dumps(connector),
+        "schemas/thing.avsc": json.dumps(THING.schema),
+        "sinks/items.py": SINK.format(name=table.target.table),
+    }
+    for place, content in files.items():
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_text(content)
+    stack.endpoints.save(tmp_path)
+    run(stack, "postgres", f"CREATE DATABASE {name}")
+    run(stack, name, CREATE)
+    yield project.load(tmp_path)
+    run(stack, "postgres", f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def run(stack: RunningStack, where: str, sql: str) -> None:
+    with closing(psycopg2.connect(stack.endpoints.database(where))) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(sql)
+
+
+def test_verify_proves_every_shape_of_a_table_from_the_rows_of_the_source(
+    table: Table, source: Project, stack: RunningStack
+) -> None:
+    def differences() -> list[tuple[str, str]]:
+        report = verify(source, wait=lambda: None)
+        assert [check.equal for check in report.checks] == [3, 3]
+        return sorted((entry.kind, entry.key) for check in report.checks for entry in check.differences)
+
+    refused = [("rejected", "4"), ("rejected", "4")]  # a repeated value in a set, under either key
+    table.write(*map(changed, ROWS))
+    assert differences() == refused
+
+    run(stack, source.name, "UPDATE thing SET owner = 'eve' WHERE id = 1")
+    table.write(changed({**ROWS[0], "owner": "eve"}, ROWS[0], 2))
+    key = {"pk": {"S": "THING#3"}, "sk": {"S": "-"}}
+    table.client.delete_item(TableName=table.target.table, Key=key)  # as DynamoDB does after its time to live
+    assert differences() == refused
+
+    (left,) = table.client.query(
+        TableName=table.target.table,
+        KeyConditionExpression="pk = :pk",
+        ExpressionAttributeValues={":pk": {"S": "THING#1"}},
+    )["Items"]
+    table.client.put_item(TableName=table.target.table, Item={**left, "pk": {"S": "THING#9"}})
+    assert differences() == [("extra", "THING#9 / -"), *refused]

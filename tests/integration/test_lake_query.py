@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from decimal import Decimal
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,6 +98,25 @@ def test_latest_is_the_current_state_in_any_format_and_nothing_else_on_standard_
     assert [len(lines), list(printed)] == [1, []]
     assert [(row["id"], str(row["amount"])) for row in table.to_pylist()] == [(1, "10.5000")]
     assert table.schema.names == list(PARCEL.by_name)
+
+
+def test_numbers_beyond_what_duckdb_knows_keep_every_digit_and_no_view_rounds_them(empty: Shop, tmp_path: Path) -> None:
+    wide = {"type": "bytes", "logicalType": "decimal", "precision": 60, "scale": 4}
+    fields = [{"name": "wide", "type": wide}, {"name": "many", "type": {"type": "array", "items": wide}}]
+    grown = build("parcel", {**PARCEL.schema, "fields": [*PARCEL.schema["fields"], *fields]}, where="test")
+    value = Decimal("12345678901234567890123456789012345678901234567890.1234")
+    less = value.copy_negate()  # a minus sign would round to 28 digits
+    write(empty, grown, replace(Tape().put(parcel(1)), value={**parcel(1), "wide": value, "many": [value, less]}))
+    (empty.folder / "schemas/parcel.avsc").write_text(json.dumps(grown.schema))
+
+    empty.done("latest", "parcels", "--out", str(tmp_path / "now.parquet"))
+    line = json.loads(empty.done("latest", "parcels", "--format", "jsonl"))
+
+    kept = pq.read_table(tmp_path / "now.parquet").to_pylist()[0]
+    assert [kept["wide"], kept["many"]] == [value, [value, less]]
+    assert [line["wide"], line["many"]] == [str(value), [str(value), str(less)]]
+    assert empty.rows("parcels", "SELECT h.wide FROM history h JOIN current c USING (id)") == [{"wide": str(value)}]
+    assert isinstance(empty.refused("latest", "parcels", "--sql"), Refused)
 
 
 def test_latest_as_of_a_moment_is_what_was_committed_by_then(shop: Shop) -> None:

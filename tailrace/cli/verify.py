@@ -99,7 +99,7 @@ def show(report: Report, examples: int) -> None:
     for fault in report.faults:
         out.print(fault, markup=False, style="red")
     for sink in report.unverified:
-        out.print(f"not verified: the sink {sink} is your own class, which nobody here can read back", markup=False)
+        out.print(f"not verified: the sink {sink} is your own class and offers no read()", markup=False)
     total = sum(check.compared for check in report.checks)
     word = "[bold green]equal[/]" if report.ok else "[bold red]not equal[/]"
     out.print(f"{word}: {total:,} comparisons in {report.seconds:.1f} s")

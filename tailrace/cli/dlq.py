@@ -103,6 +103,8 @@ def show(
     spot, selection = None if named is None else parse_place(named), _selection(loaded, **chosen)
     found = letters.show(loaded, admin, worker, limit=limit, place=spot, selection=selection, settled=settled)
     shown = [parked.as_dict(values=values) for parked in found]
+    if values and shown and worker in loaded.sinks:
+        _add_records(loaded, worker, found, shown)
     if as_json:
         print_json(shown)
         return
@@ -146,7 +148,7 @@ def edit(
     elif value is None:
         out.print("nothing changed")
     else:
-        out.print(f"edited; `tailrace dlq replay {worker}` puts it back")
+        out.print(f"edited; `tailrace dlq show {worker}` has it at its own place, `tailrace dlq replay` puts it back")
 
 
 @dlq.command()
@@ -257,6 +259,15 @@ def _way(loaded: Project, worker: str, *, despite_age: bool = False) -> ToSinks 
     from tailrace.control.dlq.processors import ToConformed  # noqa: PLC0415 - Faust
 
     return ToConformed(loaded, KafkaAdmin(loaded.endpoints.kafka), worker, despite_age=despite_age)
+
+
+def _add_records(loaded: Project, worker: str, found: Sequence[Parked], shown: Sequence[dict[str, Any]]) -> None:
+    """Add what the bytes of a sink's letters say."""
+    from tailrace.control.dlq.sinks import ToSinks  # noqa: PLC0415 - store clients
+
+    with closing(ToSinks(loaded, worker)) as way:
+        for parked, entry in zip(found, shown, strict=True):
+            entry["record"] = way.shown(parked.letter)
 
 
 def _edited(form: Form, assignments: Sequence[str], file: Path | None) -> bytes | None:

@@ -120,6 +120,7 @@ def test_one_document_is_parked_the_rest_lands_and_once_it_is_edited_and_replaye
     assert heap["sink"].startswith("search/")
     [shown] = dlq(crates, "show", "search", "--record", "crates", "--values")
     assert json.loads(shown["key"]) == {"id": 99}
+    assert shown["record"] == {"id": 99, "weight": "5", "worth": "1", "detail": LIST}
     with pytest.raises(UsageError, match="no json"):
         dlq(crates, "edit", "search", shown["place"], "--set", "detail={")
     assert dlq(crates, "edit", "search", shown["place"], "--set", 'detail={"a": 2}')["edited"]

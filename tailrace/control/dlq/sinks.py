@@ -8,6 +8,7 @@ and a row between them has no place.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +115,17 @@ class ToSinks:
         if registered is None or canonical(registered[1]) != canonical(contract.schema):
             raise Refused(f"The contract {contract.name} is another one in the registry.", hint="Run `tailrace apply`.")
         return RecordForm(contract, registered[0], change.value)
+
+    def shown(self, letter: DeadLetter) -> dict[str, Any] | None:
+        """Return the record in a letter as JSON has it; None for a delete and where it cannot be read."""
+        try:
+            change = self._change(letter)
+        except Rejected:
+            return None
+        if change.value is None:
+            return None
+        found: dict[str, Any] = json.loads(RecordForm(self._stores.contracts[change.topic], 0, change.value).text)
+        return found
 
     def try_out(self, letter: DeadLetter, value: bytes) -> None:
         """Raise UsageError where an edited value cannot be read."""

@@ -76,6 +76,7 @@ class Lane:
     batch: list[Message] = field(default_factory=list)
     batch_size: int = 0
     job: Job | None = None
+    since: float = 0.0  # when the job was started
     attempts: int = 0
     retry_at: float = 0.0
     trouble: str = ""

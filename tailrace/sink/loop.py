@@ -148,6 +148,7 @@ class Loop:
         now = time.monotonic()
         if lane.wait(now) != 0.0:
             return
+        lane.since = now
         if not lane.begun and self._begin is not None:
             lane.job = self._crews.submit(lane.place[0], partial(self._begin, lane.place))
         else:

@@ -47,10 +47,20 @@ class Report:
         self._held.labels(self.worker).set(pool.held_bytes)
         health.ready = bool(lanes) and all(lane.begun for lane in lanes)
         troubles = [lane.trouble for lane in lanes if lane.trouble]
-        if troubles:
+        slow = max((now - lane.since for lane in lanes if lane.job is not None), default=0.0)
+        if slow >= AGAIN_SECONDS:
+            self._slow(slow, now)
+        elif troubles:
             health.doing = f"waiting to try {len(troubles)} of {len(lanes)} partitions again: {troubles[0]}"
         else:
             health.doing = "running" if lanes else "waiting for partitions"
+
+    def _slow(self, seconds: float, now: float) -> None:
+        """Say that a store takes its time over a batch: nobody can tell that from one that hangs."""
+        self._health.doing = f"a batch is being written since {seconds:.0f} s"
+        if now - self._warned >= AGAIN_SECONDS:
+            self._warned = now
+            log.warning("a batch takes long to be written", worker=self.worker, seconds=round(seconds))
 
     def delivered(self, topic: str, batch: Delivered) -> None:
         """Count one durable batch."""

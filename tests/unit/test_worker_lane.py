@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 
 import pytest
 
+from tailrace.health import Health
 from tailrace.sink.lane import MESSAGE_OVERHEAD, Lane, Pool, pause, smallest
+from tailrace.sink.report import Report
 from tailrace.sink.writer import Batching
 
 
@@ -173,6 +176,17 @@ def test_pauses_grow_with_jitter_and_have_an_end() -> None:
     assert 3.0 <= pause(3, 1.0) <= 4.0
     assert pause(50, 1.0) <= 10.0
     assert pause(1, 120.0) >= 90.0
+
+
+def test_a_write_that_does_not_come_back_is_said_where_the_worker_says_what_it_does() -> None:
+    health, pool = Health("worker"), Pool(10, 10)
+    hangs = Lane(("topic", 0), Batching(), pool, job=Future(), since=time.monotonic() - 45)
+    Report(health).turn([hangs, lane()], pool)
+    assert health.doing == "a batch is being written since 45 s"
+
+    hangs.job, again = None, Health("worker")
+    Report(again).turn([hangs], pool)
+    assert again.doing == "running"
 
 
 def test_sinks_of_one_topic_share_the_smallest_batches() -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from tailrace import contract
 from tailrace.errors import Rejected
 from tailrace.sink.dynamodb import CALL_BYTES, chunks, newest
 from tailrace.sink.dynamodb_answers import CODES
 from tailrace.sink.dynamodb_items import Put, Renderer
 from tailrace.sink.dynamodb_keys import key_part
-from tailrace.sink.dynamodb_values import Unfit, document, item_size, number, seconds
-from tailrace.targets import DynamoDBTable
+from tailrace.sink.dynamodb_values import Unfit, document, item_size, number, seconds, set_of
+from tailrace.targets import DynamoDBTable, Index, Mirror
 from tailrace.testing import PARCEL, Tape, parcel
 
 OWNED = DynamoDBTable("t", "parcel", pk="OWNER#{owner}", sk="PARCEL#{id}", ttl="at")
@@ -69,8 +71,6 @@ def test_a_delete_by_primary_key_needs_no_row_before() -> None:
 
 
 def _without_before(change: Any) -> Any:
-    from dataclasses import replace
-
     return replace(change, before=None)
 
 
@@ -129,3 +129,102 @@ def test_calls_hold_at_most_a_hundred_puts_and_four_megabytes() -> None:
 )
 def test_every_reason_of_a_cancelled_call_has_one_verdict(code: str, name: str) -> None:
     assert CODES[code].name == name
+
+
+@pytest.mark.parametrize(("owner", "number"), [("", 1), ("x" * 2049, 1), ("é" * 1025, 1)])
+def test_a_key_that_is_empty_or_too_long_is_rejected_before_anything_is_sent(owner: str, number: int) -> None:
+    target = DynamoDBTable("t", "parcel", pk="{owner}", sk="{id}")
+
+    with pytest.raises(Rejected) as caught:
+        Renderer(target, PARCEL).puts(Tape().put(parcel(number, owner=owner)), 0, 0.0)
+
+    assert owner not in str(caught.value) or not owner
+
+
+def test_an_update_that_cannot_tell_where_the_item_was_is_rejected_and_an_insert_is_not() -> None:
+    renderer = Renderer(OWNED, PARCEL)
+    insert = Tape().put(parcel(1))
+
+    with pytest.raises(Rejected, match="update does not say"):
+        renderer.puts(replace(insert, op="u"), 0, 0.0)
+
+    assert [made.place for made in renderer.puts(insert, 0, 0.0)] == [("OWNER#ada", "PARCEL#1")]
+    assert len(renderer.puts(replace(insert, op="r"), 0, 0.0)) == 1
+
+
+def test_a_row_whose_key_was_invalid_before_moves_in_without_a_tombstone() -> None:
+    target = DynamoDBTable("t", "parcel", pk="NOTE#{note}", sk="{id}")
+    change = Tape().put(parcel(1, note="now"), before=parcel(1, note=None))
+
+    (made,) = Renderer(target, PARCEL).puts(change, 0, 0.0)
+
+    assert made.place == ("NOTE#now", "1")
+
+
+def test_a_mirror_has_everything_but_the_indexes() -> None:
+    target = DynamoDBTable(
+        "t",
+        "parcel",
+        pk="PARCEL#{id}",
+        sk="-",
+        indexes=(Index("active", pk="ACTIVE", sk="{id}", when="active"),),
+        mirrors=(Mirror(pk="OWNER#{owner}", sk="{id}"),),
+        ttl="at",
+    )
+
+    own, mirror = Renderer(target, PARCEL).puts(Tape().put(parcel(1)), 0, 0.0)
+
+    assert mirror.place == ("OWNER#ada", "1")
+    assert own.item.keys() - mirror.item.keys() == {"active_pk", "active_sk"}
+    assert {**own.item, **mirror.item} == {**own.item, "pk": {"S": "OWNER#ada"}, "sk": {"S": "1"}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "made"),
+    [
+        ("string", ["b", "", "a"], {"SS": ["b", "", "a"]}),
+        ("long", [3, -1], {"NS": ["3", "-1"]}),
+        ("bytes", [b"", b"x"], {"BS": [b"", b"x"]}),
+        ("string", [], None),
+    ],
+)
+def test_an_array_becomes_a_set_of_its_kind_and_an_empty_one_no_attribute(kind: str, values: Any, made: Any) -> None:
+    assert set_of(arrays(kind))(values) == made
+
+
+@pytest.mark.parametrize(("kind", "values"), [("string", ["a", "a"]), ("long", [1, 1]), ("string", ["a", None])])
+def test_a_repeated_value_or_a_null_has_no_place_in_a_set(kind: str, values: Any) -> None:
+    with pytest.raises(Unfit):
+        set_of(arrays(kind))(values)
+
+
+def arrays(kind: str) -> contract.Field:
+    schema = {
+        "type": "record",
+        "name": "r",
+        "key": ["id"],
+        "fields": [{"name": "id", "type": "long"}, {"name": "many", "type": {"type": "array", "items": kind}}],
+    }
+    return contract.build("r", schema, where="test").by_name["many"]
+
+
+def test_a_json_value_that_looks_like_a_pointer_is_refused_only_where_there_are_pointers() -> None:
+    change = Tape().put(parcel(1, detail='{"_s3": "x", "bytes": 1, "sha256": "y"}'))
+
+    assert len(Renderer(OWNED, PARCEL).puts(change, 0, 0.0)) == 1
+    with pytest.raises(Rejected, match="pointer"):
+        Renderer(replace(OWNED, oversize="s3"), PARCEL).puts(change, 0, 0.0)
+
+
+def test_an_item_too_large_without_any_value_that_may_overflow_is_rejected() -> None:
+    schema = {
+        "type": "record",
+        "name": "r",
+        "key": ["id"],
+        "fields": [{"name": "id", "type": "long"}, {"name": "many", "type": {"type": "array", "items": "string"}}],
+    }
+    target = DynamoDBTable("t", "r", pk="R", sk="{id}", oversize="s3")
+    change = replace(Tape().put(parcel(1)), record="r", value={"id": 1, "many": ["x" * 500_000]})
+
+    with pytest.raises(Rejected, match="of 409600 bytes"):
+        Renderer(target, contract.build("r", schema, where="test")).puts(change, 0, 0.0)

@@ -3,7 +3,8 @@
 When at least half of what is judged, and at least 20 changes, are refused for one and the same reason, it is not the
 records that are wrong: a mapping was changed, a table replaced, a contract is another one. Parking them would fill the
 dead-letter topic and walk past everything. What is judged is a batch, and where that is small the changes before it,
-so that batches of one change are no way around it. Reasons are compared without their numbers.
+so that batches of one change are no way around it, nor is a worker that is started again and again. Reasons are
+compared without their numbers.
 It decides and does nothing else: ``tailrace.sink.delivery`` acts. It may be asked from several threads.
 """
 
@@ -15,9 +16,12 @@ from collections import Counter, defaultdict, deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from tailrace.errors import Fatal
+from tailrace.sink.lately import outcomes_before
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from tailrace.deadletter import DeadLetter
 
 LEAST = 20  # refused changes: fewer are parked, whatever their share, for somebody's script may well write ten bad rows
 SHARE = 0.5
@@ -58,11 +62,26 @@ def judge(recent: Sequence[str], outcomes: Sequence[str]) -> Trip | None:
 
 
 class Breaker:
-    """Remembers, for each topic and sink, the outcomes of the last changes."""
+    """Remembers, for each topic and sink, the outcomes of the last changes.
 
-    def __init__(self) -> None:
+    ``lately`` returns what the worker parked last: it was maybe started again because the breaker had opened.
+    """
+
+    def __init__(self, lately: Callable[[], Sequence[DeadLetter]] = tuple) -> None:
+        self._lately = lately
+        self._begun: set[tuple[str, int]] = set()
         self._recent: defaultdict[tuple[str, str], deque[str]] = defaultdict(lambda: deque(maxlen=RECENT))
         self._lock = threading.Lock()
+
+    def begin(self, topic: str, partition: int, offset: int, *, refused: bool) -> None:
+        """Hear where a batch begins; before the first of a partition that has something refused, look back once."""
+        if (topic, partition) in self._begun:
+            return
+        before = outcomes_before(self._lately(), topic, partition, offset) if refused else {}
+        with self._lock:
+            self._begun.add((topic, partition))
+            for sink, outcomes in before.items():
+                self._recent[topic, sink].extend(outcomes)
 
     def judge(self, place: tuple[str, str], outcomes: Sequence[str]) -> Trip | None:
         """Return whether a batch must not be parked; it is not remembered by that, for it may come again."""

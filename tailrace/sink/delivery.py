@@ -120,6 +120,9 @@ class Delivery:
         if changes:
             for sink in self.sinks[tally.topic]:
                 self._written(sink, changes, tally)
+        if self.refusals.breaker is not None:
+            first = messages[0]
+            self.refusals.breaker.begin(tally.topic, first.partition(), first.offset(), refused=bool(tally.letters))
         self._parked(tally)
         return Delivered(
             len(messages), len(tally.letters), tally.stale, tuple(change.committed_us for change in changes)

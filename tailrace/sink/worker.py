@@ -24,12 +24,13 @@ from tailrace.errors import Retryable, Unreachable
 from tailrace.kafka import KafkaAdmin, Outbox
 from tailrace.registry import Registry
 from tailrace.sink import writer
-from tailrace.sink.breaker import Breaker
+from tailrace.sink.breaker import RECENT, Breaker
 from tailrace.sink.crew import Crew
 from tailrace.sink.delivery import Delivery, Parking, Refusals
 from tailrace.sink.holding import Holding
 from tailrace.sink.lane import Pool, pause, smallest
-from tailrace.sink.loop import Loop
+from tailrace.sink.lately import latest
+from tailrace.sink.loop import DRAIN_SECONDS, LEAVE_SECONDS, Loop
 from tailrace.sink.measures import Measures
 from tailrace.sink.report import Report
 from tailrace.sink.stores import Stores
@@ -116,6 +117,7 @@ class Worker:
             report=Report(self.health),
             stop=self.stop,
             pool=Pool(settings.buffer_rows, settings.buffer_mb * writer.MIB),
+            waits=(min(DRAIN_SECONDS, settings.write_timeout_seconds), LEAVE_SECONDS),
         )
         with closing(refusals):
             loop.run()
@@ -135,7 +137,8 @@ class Worker:
         settings = self.project.settings.worker(self.name)
         letters = topics.dead_letters(self.project.name, self.name)
         holding = Holding(self.project.endpoints.kafka, letters) if settings.on_reject == "hold" else None
-        return Refusals(breaker=Breaker() if settings.breaker else None, holding=holding)
+        lately = partial(latest, self.project.endpoints.kafka, letters, RECENT)
+        return Refusals(breaker=Breaker(lately) if settings.breaker else None, holding=holding)
 
     def _begin(self, consumer: Any, place: Place) -> None:
         """Tell the sinks where a partition begins."""

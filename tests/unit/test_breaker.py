@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import TYPE_CHECKING
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tailrace import deadletter
 from tailrace.sink.breaker import LEAST, RECENT, SHARE, Breaker, Trip, judge, tripped
+from tailrace.sink.lately import outcomes_before
+
+if TYPE_CHECKING:
+    from tailrace.deadletter import DeadLetter
 
 PLACE = ("bank.conformed.customers", "search/customers")
 WRONG = "OpenSearch cannot index the document at the field name: mapper_parsing_exception."
@@ -55,6 +63,50 @@ def test_after_any_number_of_good_ones_twenty_refused_are_enough() -> None:
 def test_a_batch_that_is_tried_again_counts_once() -> None:
     breaker = Breaker()
     assert [breaker.judge(PLACE, [WRONG]) for _ in range(100)] == [None] * 100
+
+
+def parked(offset: int, reason: str = WRONG, *, sink: str = "search/customers", stage: str = "write") -> DeadLetter:
+    place = ("bank.conformed.customers", 0, offset)
+    return deadletter.letter(
+        worker="w", stage=stage, reason=reason, place=place, key=b"k", value=None, headers=[], sink=sink
+    )
+
+
+def test_a_worker_that_is_started_again_after_it_tripped_goes_on_where_it_stopped() -> None:
+    breaker = Breaker(lambda: [parked(offset) for offset in range(5, 5 + LEAST - 1)])
+    breaker.begin(PLACE[0], 0, 5 + LEAST - 1, refused=True)
+    assert breaker.judge(PLACE, [WRONG]) is not None
+
+
+def test_only_letters_directly_before_are_looked_back_at_and_only_once() -> None:
+    asked = []
+
+    def lately() -> list[DeadLetter]:
+        asked.append(1)
+        return [parked(offset) for offset in range(100) if offset != 90]
+
+    breaker = Breaker(lately)
+    breaker.begin(PLACE[0], 1, 100, refused=True)
+    breaker.begin(PLACE[0], 2, 100, refused=False)
+    breaker.begin(PLACE[0], 2, 101, refused=True)
+    breaker.begin(PLACE[0], 0, 100, refused=True)
+    breaker.begin(PLACE[0], 0, 100, refused=True)
+    assert breaker.judge(PLACE, [WRONG] * (LEAST - 10)) is None
+    assert breaker.judge(PLACE, [WRONG] * (LEAST - 9)) is not None
+    assert len(asked) == 2
+
+
+@given(st.dictionaries(st.integers(0, 30), st.sampled_from(["a", "b", ""]), max_size=30), st.integers(0, 31))
+def test_what_lies_before_an_offset_is_told_by_sink_up_to_the_first_that_was_not_parked(
+    there: dict[int, str], offset: int
+) -> None:
+    letters = [parked(number, f"{number}", sink=sink) for number, sink in there.items()]
+    held = parked(offset + 1, stage="held")
+    found = outcomes_before([held, *letters], "bank.conformed.customers", 0, offset)
+    behind = list(itertools.takewhile(there.__contains__, range(offset - 1, -1, -1)))
+    assert found.keys() == {there[number] for number in behind}
+    for sink, outcomes in found.items():
+        assert outcomes == [f"{number}" if there[number] == sink else "" for number in reversed(behind)]
 
 
 def test_topics_and_sinks_are_judged_each_for_itself() -> None:

@@ -66,7 +66,7 @@ class DynamoDBWriter:
         self._renderer = Renderer(target, contract)
         self._calls = Calls(target.table, endpoints.dynamodb, answer_seconds)
         self._overflow = Overflow(bucket, endpoints.s3) if target.oversize == "s3" else None
-        self._pace = Pace()
+        self._pace = Pace(target.table)
         self._width = CALLS_AT_ONCE[target.write]
         self._crew = Crew(self._width)
 

@@ -7,6 +7,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+import structlog
+
 from tailrace.errors import Retryable
 from tailrace.sink.dynamodb_answers import LAST, Verdict
 from tailrace.sink.dynamodb_hot import HotKeys
@@ -21,11 +23,14 @@ if TYPE_CHECKING:
 
     Labels = tuple[tuple[str, str], ...]
 
+log = structlog.get_logger()
+
 
 class Pace:
     """The rate and the load of a table, for any number of threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, table: str) -> None:
+        self._table = table
         self._rate, self._hot, self._lock = Rate(), HotKeys(), threading.Lock()
         self._throttled = 0
 
@@ -44,7 +49,10 @@ class Pace:
         with self._lock:
             now = time.monotonic()
             if Verdict.THROTTLED in verdicts:
+                free = math.isinf(self._rate.limit)
                 self._rate.throttled(now)
+                if free:
+                    log.warning("table throttles", table=self._table, puts_per_second=round(self._rate.limit))
                 self._throttled += sum(verdict is Verdict.THROTTLED for verdict in verdicts)
             self._rate.went(sum(verdict in LAST for verdict in verdicts), now)
 

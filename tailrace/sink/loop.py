@@ -142,8 +142,6 @@ class Loop:
             if lane is not None:  # a message of a partition revoked inside this very call is dropped
                 lane.add(message, now)
 
-    # Batches out
-
     def _start(self, lane: Lane) -> None:
         now = time.monotonic()
         if lane.wait(now) != 0.0:
@@ -223,8 +221,6 @@ class Loop:
             if lane is not None:
                 lane.release()
         self._report.revoked(len(partitions), len(self.lanes))
-
-    # The end
 
     def _drain(self, lanes: Sequence[Lane]) -> None:
         """Wait, bounded, for what is in flight, and store what became durable. Other lanes go on meanwhile."""

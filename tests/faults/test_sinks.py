@@ -180,7 +180,10 @@ def test_a_worker_that_wakes_up_after_others_took_its_partitions_commits_nothing
 def test_a_worker_whose_store_hangs_ends_within_thirty_seconds_of_a_sigterm(
     stack: RunningStack, tmp_path: Path
 ) -> None:
-    pipeline = Conformed(tmp_path / "project", stack.endpoints, {"hanging": HANGING})
+    settings = (
+        "[workers.hanging]\nwrite_timeout_seconds = 3\n"  # a write that was given so long is not waited for longer
+    )
+    pipeline = Conformed(tmp_path / "project", stack.endpoints, {"hanging": HANGING}, settings)
     pipeline.send([Tape().put(parcel(number)) for number in range(6)])
     worker = Process(pipeline, "hanging")
     wait_for((pipeline.folder / "arrived").exists, timeout=60, what="a batch to hang")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "traps.md"
-TRAPS = [str(number) for number in range(1, 32)] + [str(number) for number in range(44, 55)]
+TRAPS = [str(number) for number in range(1, 32)] + [str(number) for number in range(41, 55)]
 BESIDE = {"18": ["18b", "18c"], "50": ["50b"]}  # what belongs to a trap and needs a proof of its own
 ROWS = re.findall(r"^\| (\d+[a-z]?) \| (.+?) \| (.+) \|$", PAGE.read_text(), re.MULTILINE)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tailrace.endpoints import Endpoints
 
 DOCUMENTS, A_BATCH, ROUNDS, WARM_UP = 60_000, 5_000, 3, 20_000
-FLOOR = 0.7
+FLOOR = 0.8
 
 
 def measure(endpoints: Endpoints) -> list[dict[str, Any]]:

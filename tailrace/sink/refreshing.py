@@ -28,6 +28,7 @@ FAR_SECONDS = 30.0  # how old the newest change of a batch is when its worker is
 MANY = 1_000  # rows of a batch that comes from a backlog: a single old change is a replay, no load
 CALM_SECONDS = 5.0
 LOOK_SECONDS = 0.5
+CLOSE_SECONDS = 5.0
 
 log = structlog.get_logger()
 
@@ -85,7 +86,7 @@ class Refresher:
         with self._lock:
             watch = self._watch
         if watch is not None:
-            watch.join()
+            watch.join(CLOSE_SECONDS)
 
     def _until_calm(self) -> None:
         """Wait for the end of the load, or of the worker, and set the declared interval; try again while it fails."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 import random
 import threading
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -26,11 +25,13 @@ from opensearchpy.exceptions import NotFoundError, SerializationError, Transport
 from tailrace.deadline import Deadline
 from tailrace.errors import Fatal, Retryable
 from tailrace.sink import bulk, mapping
+from tailrace.sink.crew import Crew
 from tailrace.sink.refreshing import Refresher
 from tailrace.sink.writer import Batching, Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from concurrent.futures import Future
 
     from tailrace.change import Change
     from tailrace.contract import Contract
@@ -45,6 +46,8 @@ CONNECTIONS = 16
 IN_FLIGHT = 2  # requests of one batch; documents of a batch are of different ids, so their order does not matter
 FEW = 1_000  # documents that are sent without a thread
 BLOCKED_SECONDS = 5.0
+GRACE = 2.0  # seconds after a request's own deadline
+TOO_SLOW = "OpenSearch was too slow for one batch."
 NONSENSE = "OpenSearch's answer makes no sense."
 
 log = structlog.get_logger()
@@ -62,7 +65,7 @@ class SearchWriter:
         self._renderer = mapping.Renderer(target, contract)
         self._client = OpenSearch(endpoints.opensearch, max_retries=0, pool_maxsize=CONNECTIONS)
         self._refresher = Refresher(self._client, target)
-        self._crew = ThreadPoolExecutor(CONNECTIONS, f"search-{target.alias}")
+        self._crew = Crew(CONNECTIONS)
         self._pause = threading.Event()  # set when closed: ends the wait between attempts
 
     def connect(self) -> None:
@@ -104,7 +107,7 @@ class SearchWriter:
         """Close the connections and end every wait."""
         self._pause.set()
         self._refresher.close()
-        self._crew.shutdown(wait=False, cancel_futures=True)
+        self._crew.close()
         self._client.close()
 
     def _wait(self, pause: float, deadline: Deadline) -> None:
@@ -122,18 +125,18 @@ class SearchWriter:
             if alone:  # not worth a change of threads
                 busy += self._land(pending, chunk, partial(self._ask, chunk, deadline), deadline)
                 continue
-            flying.append((chunk, self._crew.submit(self._ask, chunk, deadline)))
+            flying.append((chunk, self._crew.submit(partial(self._ask, chunk, deadline))))
             if len(flying) == IN_FLIGHT:
                 landed, answer = flying.popleft()
-                busy += self._land(pending, landed, answer.result, deadline)
+                busy += self._land(pending, landed, partial(answer.result, deadline.remaining() + GRACE), deadline)
         for landed, answer in flying:
-            busy += self._land(pending, landed, answer.result, deadline)
+            busy += self._land(pending, landed, partial(answer.result, deadline.remaining() + GRACE), deadline)
         return busy
 
     def _ask(self, chunk: list[Document], deadline: Deadline) -> Any:
         """Send one request and return its answer."""
         if deadline.passed():
-            raise Retryable("OpenSearch was too slow for one batch.")
+            raise Retryable(TOO_SLOW)
         limits = {"require_alias": "true", "filter_path": ANSWER, "request_timeout": max(1.0, deadline.remaining())}
         body = b"".join(document.lines for document in chunk)
         return self._client.bulk(body=body, index=self._target.alias, params=limits)
@@ -150,6 +153,8 @@ class SearchWriter:
             if error.status_code == HTTPStatus.NOT_FOUND:
                 raise self._missing() from error
             raise _explain(error) from error
+        except TimeoutError as error:
+            raise Retryable(TOO_SLOW) from error
         except SerializationError as error:
             raise Retryable(NONSENSE, detail="It is no JSON.") from error
         if not _whole(answer, len(chunk)):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -37,7 +39,7 @@ class Script:
     def writer(self, url: str = "") -> SearchWriter:
         """Return a writer that talks to the script, at the door before it where one is given."""
         there = Endpoints("", "", "", "", "", "", url or self.url)
-        return SearchWriter(SearchIndex("parcels", record="parcel"), PARCEL, there)
+        return SearchWriter(SearchIndex("parcels", record="parcel", load_refresh_seconds=None), PARCEL, there)
 
 
 @pytest.fixture
@@ -235,3 +237,21 @@ def test_an_answer_that_comes_after_the_deadline_is_a_pause(script: Script) -> N
             script.writer(door.url).write(puts(1), timeout=1)
         assert hold.held.is_set()
         hold.release.set()
+
+
+def test_a_store_that_hangs_keeps_a_closed_writer_from_nothing(script: Script) -> None:
+    script.answers.append((200, []))
+    hold = Hold()
+    with Door(script.url) as door:
+        door.spoil("_bulk", hold)
+        writer = script.writer(door.url)
+        with ThreadPoolExecutor(1) as crew:
+            stuck = crew.submit(lambda: writer.write(puts(1_001), timeout=2))
+            assert hold.held.wait(30)
+            begun = time.monotonic()
+            writer.close()
+            assert time.monotonic() - begun < 1
+            with pytest.raises(Retryable):
+                stuck.result(30)
+        hold.release.set()
+    assert all(thread.daemon for thread in threading.enumerate() if thread.name.startswith("sink-"))

@@ -98,19 +98,22 @@ class LakeReader:
         """
         for _ in range(ATTEMPTS):
             contents = self.contents(date)
-            objects = self._open(contents.names)
-            with _connection(objects, self._folder.key, logged=contents.logged, as_of=as_of) as connection:
-                try:
+            try:
+                objects = self._open(contents.names)
+                with _connection(objects, self._folder.key, logged=contents.logged, as_of=as_of) as connection:
                     return take(connection, objects.schema)
-                except (duckdb.IOException, duckdb.InvalidInputException, FileNotFoundError):
-                    if self.contents(date) == contents:
-                        raise
-                except (duckdb.BinderException, duckdb.ParserException, duckdb.CatalogException) as error:
-                    raise UsageError(
-                        "DuckDB does not understand the query.",
-                        detail=str(error).splitlines()[0],
-                        hint="The views are named current and history.",
-                    ) from error
+            except FileNotFoundError as error:
+                if self.contents(date) == contents:
+                    raise self._lost() from error
+            except (duckdb.IOException, duckdb.InvalidInputException):
+                if self.contents(date) == contents:
+                    raise
+            except (duckdb.BinderException, duckdb.ParserException, duckdb.CatalogException) as error:
+                raise UsageError(
+                    "DuckDB does not understand the query.",
+                    detail=str(error).splitlines()[0],
+                    hint="The views are named current and history.",
+                ) from error
         raise Refused(f"{self._folder.path} changes faster than it can be read.", hint="Try again later.")
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
@@ -152,6 +155,12 @@ class LakeReader:
         return Refused(
             f"The lake has no table {self._folder.path}.",
             hint="Has its worker written anything yet? `tailrace status` says so.",
+        )
+
+    def _lost(self) -> Refused:
+        return Refused(
+            f"An object that the log of {self._folder.path} names is not in the bucket.",
+            hint="`tailrace verify` names it; `tailrace replay sink NAME --to beginning` writes its changes anew.",
         )
 
     def _open(self, names: Sequence[str]) -> ds.Dataset:

@@ -126,10 +126,11 @@ class LakeWriter:
 
     def _fresh(self, rows: parquet.Rows, deadline: Deadline) -> _Fresh:
         """Leave out what the log has: nothing to do for a batch that is beyond all that was written before."""
-        there = self._commits.over(lakeobjects.spans(rows.arrow), deadline)
+        spans = lakeobjects.spans(rows.arrow)
+        there = self._commits.over(spans, deadline)
         if not there:
             return _Fresh(rows.kept, rows.arrow)
-        marks, lost = self._orphans.marks(there, deadline)
+        marks, lost = self._orphans.marks(there, spans, deadline)
         indexes = lakeobjects.unseen(rows.arrow, marks)
         return _Fresh(
             [rows.kept[index] for index in indexes],

@@ -6,6 +6,7 @@ that holds nothing else is removed. Objects that the log removed, and what ``tai
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     from tailrace.deadline import Deadline
     from tailrace.sink.lake_bucket import Content
     from tailrace.sink.lake_commits import Bucket, Commits
-    from tailrace.sink.lake_log import Stored
+    from tailrace.sink.lake_log import Span, Stored
 
     Marks = set[tuple[int, int, int]]
+
+KEPT = 10_000_000  # changes whose marks are kept in memory, 20 bytes each
 
 log = structlog.get_logger()
 
@@ -37,6 +40,8 @@ class Orphans:
 
     def __init__(self, bucket: Bucket, folder: str, commits: Commits) -> None:
         self._bucket, self._folder, self._commits = bucket, folder, commits
+        self._read: dict[str, pa.Table] = {}
+        self._reading = threading.Lock()
 
     def adopt(self, partition: int, deadline: Deadline) -> bool:
         """Take in the orphans of a partition, or of all where there is no log yet; False to look again."""
@@ -49,18 +54,34 @@ class Orphans:
                 return False
         return True
 
-    def marks(self, objects: Mapping[str, Stored], deadline: Deadline) -> tuple[Marks, set[str]]:
-        """Return all changes in some live objects, and those objects that are not in the bucket any more."""
+    def marks(self, objects: Mapping[str, Stored], spans: Sequence[Span], deadline: Deadline) -> tuple[Marks, set[str]]:
+        """Return the changes of these spans in some live objects, and those objects that are gone from the bucket."""
         found: Marks = set()
         lost = set()
-        for key in objects:
-            content = self._get(key, deadline)
-            if content is None:
+        for key, each in objects.items():
+            held = self._held(each, deadline)
+            if held is None:
                 log.error("lake.object.lost", key=self._folder + key, what="written anew where Kafka still has it")
                 lost.add(key)
             else:
-                found.update(parquet.marks(_rows(content, self._folder + key, list(parquet.MARK))))
+                found.update(parquet.marks(lakeobjects.within(held, spans)))
         return found, lost
+
+    def _held(self, each: Stored, deadline: Deadline) -> pa.Table | None:
+        """Return the marks in an object, None where it is gone; one thread at a time, the last ones are kept.
+
+        A replay meets the same large objects batch after batch.
+        """
+        with self._reading:
+            name = f"{each.key} {each.etag}"
+            if name not in self._read:
+                content = self._get(each.key, deadline)
+                if content is None:
+                    return None
+                self._read[name] = _rows(content, self._folder + each.key, list(parquet.MARK))
+                while len(self._read) > 1 and sum(kept.num_rows for kept in self._read.values()) > KEPT:
+                    del self._read[next(iter(self._read))]
+            return self._read[name]
 
     def _found(self, partition: int, deadline: Deadline) -> list[str]:
         state = self._commits.refresh(deadline)
@@ -100,10 +121,11 @@ class Orphans:
     def _settle(self, key: str, content: Content, deadline: Deadline) -> bool:
         """Log one orphan, or the part of it that is news; remove it when it is not what was logged."""
         item = _orphan(key, content, self._folder)
-        there = self._commits.over(lakeobjects.spans(item.rows), deadline)
+        spans = lakeobjects.spans(item.rows)
+        there = self._commits.over(spans, deadline)
         if key in there or key in self._commits.state.gone:
             return True  # its writer has just logged it
-        marks, lost = self.marks(there, deadline)
+        marks, lost = self.marks(there, spans, deadline)
         fresh = lakeobjects.unseen(item.rows, marks)
         whole = len(fresh) == item.rows.num_rows
         if fresh:

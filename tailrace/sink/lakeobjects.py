@@ -138,6 +138,16 @@ def _schema(frame: bytes) -> int | None:
     return int.from_bytes(frame[1:], "big") if len(frame) == FRAME and not frame[0] else None
 
 
+def within(rows: pa.Table, spans: Sequence[Span]) -> pa.Table:
+    """Return the rows whose offsets lie in one of the spans."""
+    parts = []
+    for span in spans:
+        offsets = pc.field("_offset")
+        inside = (offsets >= span.first) & (offsets <= span.last)
+        parts.append(rows.filter((pc.field("_partition") == span.partition) & inside))
+    return pa.concat_tables(parts)
+
+
 def unseen(rows: pa.Table, marks: set[tuple[int, int, int]]) -> list[int]:
     """Return the positions of the rows whose marks are not among ``marks``."""
     return [index for index, mark in enumerate(parquet.marks(rows)) if mark not in marks]

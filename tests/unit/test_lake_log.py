@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
 from typing import IO, TYPE_CHECKING
 
@@ -201,6 +201,25 @@ def test_a_replay_changes_nothing_and_keeps_what_kafka_has_compacted_away() -> N
     write(writer(bucket.user()), [batch[0], *batch[2:]])
 
     assert bucket.objects == before
+
+
+def test_a_replay_reads_each_large_object_once() -> None:
+    bucket, batch = MemoryBucket(), changes(40)
+    for start in range(0, 40, 8):
+        write(writer(bucket), batch[start : start + 8])
+    compactor = Compactor(bucket, FOLDER, PARCEL.key)
+    compactor.run(compactor.bins(date(2100, 1, 1), 10**9), lambda *_: None)
+    compactor.vacuum(timedelta(0))
+    replayed = bucket.user()
+    again = writer(replayed)
+    write(again, batch[:4])
+    calls = replayed.calls
+
+    for start in range(4, 40, 4):
+        write(again, batch[start : start + 4])
+
+    assert replayed.calls == calls
+    assert bucket.logged() == bucket.stored() == marks(batch)
 
 
 def test_a_topic_made_anew_begins_at_the_same_offsets_and_everything_is_kept() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
+from confluent_kafka.admin import NewTopic
 
 from tailrace import deadletter, epoch, topics
 from tailrace.change import OP, VERSION, Provenance
@@ -190,3 +191,39 @@ def test_a_raw_letter_that_lacks_a_value_says_how_the_row_comes_back(readings: R
     assert shown["failures"] == 2
     dlq(readings.folder, "edit", "conform", shown["place"], "--set", "note=known")
     assert told(readings.folder, "conform") == [("replayed", "")]
+
+
+OUTBOX = """
+[tables."public.reading".outbox]
+routes = ["moved"]
+key = "sensor"
+type = "sensor"
+route = "note"
+payload = "sensor"
+"""
+
+
+@pytest.fixture
+def outbox(stack: RunningStack, tmp_path: Path) -> Iterator[RawPipeline]:
+    made = RawPipeline(tmp_path / "project", stack.endpoints, partitions=1)
+    made.apply()
+    with (made.folder / "tailrace.toml").open("a") as settings:
+        settings.write(OUTBOX)
+    yield made
+    made.remove()
+
+
+def test_an_event_is_sent_with_the_id_it_always_had_and_its_route_may_be_edited(outbox: RawPipeline) -> None:
+    events = topics.events(outbox.name, "moved")
+    [made] = outbox.admin.client.create_topics([NewTopic(events, 1, 1)]).values()
+    made.result(30)
+    raw(outbox, created(1, note="typo"), 1)
+    assert [how for how, _ in told(outbox.folder, "conform")] == ["failed again"]
+    dlq(outbox.folder, "edit", "conform", dlq(outbox.folder, "show", "conform")[0]["place"], "--set", "note=moved")
+
+    assert told(outbox.folder, "conform") == [("replayed", "")]
+
+    [event] = outbox.read(events)
+    assert (event.header("id"), event.key, event.value) == ("1", b"s1", b"s1")
+    [removed] = outbox.admin.client.delete_topics([events]).values()
+    removed.result(30)

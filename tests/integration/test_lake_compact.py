@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+import pyarrow.dataset as ds
 import pytest
 
 from tailrace.errors import Refused
@@ -87,6 +88,9 @@ def test_what_the_documentation_gives_other_readers_works_as_it_stands(shop: Sho
     write(shop, PARCEL, *changes()[4:])
     shop.done("compact", "parcels")  # both the inputs and the outputs are in the bucket
     local = shop.copy(tmp_path / "copy")
+
+    folder = ds.dataset(f"{local}/conformed/parcels", format="parquet", partitioning="hive")
+    assert folder.count_rows() == 18  # every engine with Hive's rules skips _log
 
     view = shop.done("latest", "parcels", "--sql").replace(f"s3://{shop.bucket}", local)
     with duckdb.connect() as connection:

@@ -165,13 +165,12 @@ class Commits:
             self._open()
 
     def _open(self) -> None:
-        """Begin at the newest checkpoint."""
+        """Begin at the newest checkpoint, or at the first entry where that is not there."""
         try:
             known = int(self._bucket.get(self._folder + lake_log.HINT).body)
+            self.state = lake_log.state(self._bucket.get(self._folder + lake_log.checkpoint_name(known)).body)
         except Conflict:
             known = 0
-        if known:
-            self.state = lake_log.state(self._bucket.get(self._folder + lake_log.checkpoint_name(known)).body)
         self._checkpoint, self._opened = known, True
         self._read_on()
 

@@ -14,7 +14,9 @@ import pytest
 
 from tailrace.control import lake_log as lake_reading
 from tailrace.control.lake_compact import Compactor
+from tailrace.deadline import Deadline, wait_for
 from tailrace.sink import lake_log
+from tailrace.sink.lake_commits import Commits
 from tailrace.sink.lake_log import Entry, Part, Span, State, Stored
 from tailrace.testing import PARCEL, Tape, parcel
 from tests.lakebucket import FOLDER, Killed, MemoryBucket, writer
@@ -262,7 +264,42 @@ def test_the_lanes_of_many_workers_at_once_lose_no_number_and_no_part() -> None:
         thread.join(30)
 
     assert bucket.logged() == bucket.stored() == marks([each for batch in batches.values() for each in batch])
-    assert bucket.state().sequence <= 48
+
+
+class Slow(MemoryBucket):
+    """A bucket that holds its first new object until it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held, self.go = threading.Event(), threading.Event()
+
+    def put_new(self, key: str, body: bytes | IO[bytes], metadata: Mapping[str, str] | None = None) -> str:
+        self.held.set()
+        assert self.go.wait(30)
+        return super().put_new(key, body, metadata)
+
+
+def test_all_that_wait_for_the_log_go_into_one_entry() -> None:
+    bucket, answers = Slow(), []
+    commits = Commits(bucket, FOLDER, "me")
+    parts = [Part("append", (stored(f"dt=2026-01-01/p{number}", 0, 4, partition=number),)) for number in range(6)]
+    parts[5] = Part("append", (stored("dt=2026-01-01/other", 4, 8, partition=4),))  # meets the one before
+
+    def append(part: Part) -> None:
+        answers.append(commits.append(part, Deadline.after(30)))
+
+    threads = [threading.Thread(target=append, args=(part,)) for part in parts]
+    threads[0].start()
+    assert bucket.held.wait(30)
+    for number, thread in enumerate(threads[1:], 1):
+        thread.start()
+        wait_for(lambda n=number: len(commits._waiting) == n, timeout=30, what="a part to wait")  # type: ignore[misc]
+    bucket.go.set()
+    for thread in threads:
+        thread.join(30)
+
+    assert sorted(answers) == [False, True, True, True, True, True]
+    assert [bucket.state().sequence, len(bucket.state().live)] == [2, 5]
 
 
 def test_a_checkpoint_every_hundred_entries_is_where_the_next_writer_begins() -> None:
@@ -282,6 +319,9 @@ def test_a_checkpoint_every_hundred_entries_is_where_the_next_writer_begins() ->
     assert lake_reading.follow(partial(read, bucket, seen)).objects.keys() == bucket.state().live.keys()
     assert len(seen) == 6  # the hint, its checkpoint, three entries and the end
     assert bucket.logged() == marks(batch)
+    del bucket.objects[FOLDER + lake_log.checkpoint_name(200)]
+    write(writer(bucket.user()), batch)  # every entry is there still
+    assert bucket.logged() == bucket.stored() == marks(batch)
 
 
 class Scale(MemoryBucket):

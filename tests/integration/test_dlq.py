@@ -105,7 +105,7 @@ def settled(crates: Bank, worker: str) -> list[tuple[str, str]]:
 
 def document(crates: Bank, number: int) -> dict[str, Any]:
     """Return what the search index has of a row."""
-    with closing(OpenSearch(crates.load().endpoints.opensearch)) as client:
+    with closing(OpenSearch(crates.load().endpoints.opensearch, timeout=WAIT)) as client:
         found = client.get(index=f"{crates.name}-crates-000001", id=str(number), ignore=404)
         return dict(found.get("_source", {}))
 

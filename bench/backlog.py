@@ -8,7 +8,6 @@ the most that the path can.
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,11 +21,10 @@ import httpx
 import psutil
 import psycopg2
 
-from bench.latency import PARTS, ROOT
+from bench.latency import bank
 from bench.pipeline import tailrace, total
 from tailrace import project, topics
 from tailrace.deadline import wait_for
-from tailrace.demo import database
 from tailrace.health import RunFile
 from tailrace.kafka import KafkaAdmin
 
@@ -46,14 +44,7 @@ TABLE = "public.customers"
 def measure(endpoints: Endpoints) -> list[dict[str, Any]]:
     """Return changes/s of the whole path and of its first hop."""
     with tempfile.TemporaryDirectory(prefix="tailrace-bench-backlog-") as folder:
-        copy = Path(folder)
-        shutil.copy(ROOT / "tailrace.toml", copy)
-        for part in PARTS:
-            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
-        endpoints.save(copy)
-        loaded = project.load(copy)
-        database.prepare(endpoints, loaded.connector.database, copy)
-        return of_bank(copy)
+        return of_bank(bank(endpoints, Path(folder)))
 
 
 def of_bank(folder: Path) -> list[dict[str, Any]]:

@@ -62,13 +62,17 @@ class Marks:
 def measure(endpoints: Endpoints) -> list[dict[str, Any]]:
     """Return p50 and p99 of each store and of each hop at each rate."""
     with tempfile.TemporaryDirectory(prefix="tailrace-bench-latency-") as folder:
-        copy = Path(folder)
-        shutil.copy(ROOT / "tailrace.toml", copy)
-        for part in PARTS:
-            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
-        endpoints.save(copy)
-        database.prepare(endpoints, project.load(copy).connector.database, copy)
-        return of_bank(copy)
+        return of_bank(bank(endpoints, Path(folder)))
+
+
+def bank(endpoints: Endpoints, folder: Path) -> Path:
+    """Lay out the bank in an empty folder, with its database, and return the folder."""
+    shutil.copy(ROOT / "tailrace.toml", folder)
+    for part in PARTS:
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    endpoints.save(folder)
+    database.prepare(endpoints, project.load(folder).connector.database, folder / "migrations")
+    return folder
 
 
 def of_bank(folder: Path) -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ of the second half against the largest of the first half after a warm-up; at the
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import threading
 from contextlib import closing
@@ -20,11 +19,10 @@ import psutil
 import psycopg2
 
 from bench.backlog import CHANGE, CUSTOMERS, FILL, TABLE
-from bench.latency import PARTS, ROOT
+from bench.latency import bank
 from bench.pipeline import tailrace, total, workers
 from tailrace import project, topics
 from tailrace.deadline import wait_for
-from tailrace.demo import database
 from tailrace.health import RunFile
 from tailrace.kafka import KafkaAdmin
 
@@ -39,13 +37,7 @@ MIB = 1024 * 1024
 def measure(endpoints: Endpoints) -> list[dict[str, Any]]:
     """Return the memory of each worker, its second half against its first."""
     with tempfile.TemporaryDirectory(prefix="tailrace-bench-soak-") as folder:
-        copy = Path(folder)
-        shutil.copy(ROOT / "tailrace.toml", copy)
-        for part in PARTS:
-            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
-        endpoints.save(copy)
-        database.prepare(endpoints, project.load(copy).connector.database, copy)
-        return of_bank(copy, int(os.environ.get("TAILRACE_SOAK_CHANGES", CHANGES)))
+        return of_bank(bank(endpoints, Path(folder)), int(os.environ.get("TAILRACE_SOAK_CHANGES", CHANGES)))
 
 
 def of_bank(folder: Path, changes: int) -> list[dict[str, Any]]:

@@ -115,9 +115,7 @@ class Sweep:
                 self._sweep(outbox, Records(self._services, record), since, only.get(record)) for record in records
             )
 
-    def _sweep(
-        self, outbox: Outbox, records: Records, since: Offsets, wanted: Callable[[bytes], bool] | None
-    ) -> Swept:
+    def _sweep(self, outbox: Outbox, records: Records, since: Offsets, wanted: Callable[[bytes], bool] | None) -> Swept:
         """Sweep one topic, partition by partition; a marker and a wait serve as many as fit."""
         keys = deleted = kept = 0
         waiting: list[_Found] = []

@@ -105,6 +105,12 @@ class Project:
         rest = processor == DEFAULT_PROCESSOR
         return tuple(table for table in self.connector.tables if table in own or (rest and table not in self.functions))
 
+    @property
+    def workers(self) -> dict[str, str]:
+        """Every worker with its kind, ``processor`` or ``sink``, as ``tailrace run`` names them."""
+        processors = {name: "processor" for name in self.processors if self.tables_of(name)}
+        return {**processors, **dict.fromkeys(self.sinks, "sink")}
+
     def sink(self, name: str) -> tuple[Target | Sink, ...]:
         """Return what the sink module ``name`` declares, or raise UsageError."""
         if name not in self.sinks:

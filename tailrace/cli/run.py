@@ -68,7 +68,7 @@ def run_all(folder: Path, only: tuple[str, ...]) -> None:
     Their output goes to .tailrace/logs/NAME.log.
     """
     loaded = project.load(folder)
-    names = workers(loaded)
+    names = loaded.workers
     unknown = sorted(set(only) - set(names))
     if unknown:
         raise UsageError(f"There is no worker {', '.join(unknown)}.", hint=f"Known: {', '.join(names)}.")
@@ -80,12 +80,6 @@ def run_all(folder: Path, only: tuple[str, ...]) -> None:
     stop_on_signals(supervisor.stop)
     logs.configure()
     supervisor.run()
-
-
-def workers(loaded: project.Project) -> dict[str, str]:
-    """Return every worker of a project with its kind, ``processor`` or ``sink``."""
-    processors = {name: "processor" for name in loaded.processors if loaded.tables_of(name)}
-    return {**processors, **dict.fromkeys(loaded.sinks, "sink")}
 
 
 def child(folder: Path, name: str, kind: str) -> Child:

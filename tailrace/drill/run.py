@@ -60,7 +60,7 @@ class Drill:
         self._stop = threading.Event()
         source = projects.load(options.folder)
         reference.stores(source)
-        self._workers = _workers(source)
+        self._workers = source.workers
         self.faults = schedule.draw(
             options.seed, options.seconds, kinds=options.kinds, workers=list(self._workers), servers=SERVERS
         )
@@ -155,12 +155,6 @@ def timeline(times: Sequence[tuple[Fault, float, float]], watch: Watch) -> list[
         Struck(fault.name, round(began, 1), round(ended, 1), recovered(watch.samples, ended, end))
         for (fault, began, ended), end in zip(times, ends, strict=True)
     ]
-
-
-def _workers(project: Project) -> dict[str, str]:
-    """Return every worker with its kind, as ``tailrace run`` names it."""
-    processors = {name: "processor" for name in project.processors if project.tables_of(name)}
-    return {**processors, **dict.fromkeys(project.sinks, "sink")}
 
 
 def log_folder(place: Path) -> Path:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class with a lower-case name
 
-FIRST_KEY, KEYS = 1_000_000_000, 200  # customers that only the rough changes know of: the traffic's keys stay far below
+FIRST_KEY, KEYS = 1_000_000_000, 200  # customers that the rough changes begin with; the traffic may take them over
 HOT = 5
 LONG = 20_000  # characters: stored out of line
 MOST_ROWS = 2_000  # of one large transaction

@@ -91,3 +91,7 @@ def test_files_that_contradict_each_other_are_refused(folder: Path, path: str, t
     with pytest.raises(ProjectError) as caught:
         project.load(folder)
     assert problem in caught.value.problem
+
+
+def test_every_worker_is_known_with_its_kind(folder: Path) -> None:
+    assert project.load(folder).workers == {"conform": "processor", "orders": "processor", "dynamodb": "sink"}

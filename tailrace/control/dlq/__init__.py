@@ -14,7 +14,6 @@ from tailrace.control.dlq.letters import (
     moment,
     readable,
     show,
-    workers,
 )
 from tailrace.control.dlq.selection import Selection
 
@@ -29,5 +28,4 @@ __all__ = [
     "moment",
     "readable",
     "show",
-    "workers",
 ]

@@ -90,11 +90,6 @@ class Heap:
         return {**asdict(self), "last_seen": moment(self.last_us), "first_seen": moment(self.first_us)}
 
 
-def workers(project: Project) -> list[str]:
-    """Return every worker that may have dead letters."""
-    return [name for name in project.processors if project.tables_of(name)] + list(project.sinks)
-
-
 def heaps(
     project: Project, admin: KafkaAdmin, worker: str = "", selection: Selection = EVERYTHING, *, settled: bool = False
 ) -> list[Heap]:
@@ -235,7 +230,7 @@ def _until(consumer: Consumer, left: Offsets, timeout: float) -> Iterator[Messag
 
 def chosen(project: Project, worker: str) -> Sequence[str]:
     """Return the worker, or all of them where none is named; UsageError for one that does not exist."""
-    known = workers(project)
+    known = list(project.workers)
     if worker and worker not in known:
         raise UsageError(f"There is no worker {worker}.", hint=f"Known: {', '.join(known)}.")
     return [worker] if worker else known

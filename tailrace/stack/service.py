@@ -32,13 +32,19 @@ class Service:
     needs: tuple[str, ...] = ()
 
 
+def ask(
+    url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, content: str | None = None
+) -> int | None:
+    """Return the status of an answer, None when there is none; the proxy settings of the user do not apply."""
+    try:
+        with httpx.Client(trust_env=False, timeout=PROBE_TIMEOUT) as client:
+            return client.request(method, url, headers=headers, content=content).status_code
+    except httpx.TransportError:
+        return None
+
+
 def answers(
     url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, content: str | None = None
 ) -> bool:
-    """Say whether an http request is answered with 200; the proxy settings of the user do not apply."""
-    try:
-        with httpx.Client(trust_env=False, timeout=PROBE_TIMEOUT) as client:
-            response = client.request(method, url, headers=headers, content=content)
-    except httpx.TransportError:
-        return False
-    return response.status_code == httpx.codes.OK
+    """Say whether an http request is answered with 200."""
+    return ask(url, method=method, headers=headers, content=content) == httpx.codes.OK

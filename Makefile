@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo demo-flights test test-others test-integration lint format fidelity drill bench stack-up stack-down clean
+.PHONY: help setup demo demo-flights test test-lint test-all lint format fidelity drill bench stack-up stack-down clean
 
 help:
 	@echo "make demo          the whole pipeline on live traffic, all three sinks proved equal to the source"
@@ -45,18 +45,20 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Integration tests mostly wait for servers, so the others run beside them, on a stack of their own: together they take
-# the time of the longer half. What the shorter half says comes when it is through, in one piece.
+# Tests with servers mostly wait, so three files run at a time, each process with a stack of its own, the longest first;
+# lint runs beside them, and what it says comes when it is through. Servers that live for minutes do without Java's
+# second compiler, which would cost them more than they get.
+test: export TAILRACE_JAVA_OPTIONS = -XX:TieredStopAtLevel=1
 test: $(READY)
 	$(BIN)/tailrace stack fetch
-	@$(MAKE) --no-print-directory -j2 test-others test-integration
+	@$(MAKE) --no-print-directory -j2 test-lint test-all
 
-test-others: $(READY)
-	@mkdir -p .tailrace; ($(MAKE) --no-print-directory lint && $(BIN)/python -m pytest tests/unit tests/property tests/contract \
-		tests/faults) > .tailrace/test.log 2>&1; code=$$?; echo; cat .tailrace/test.log; exit $$code
+test-lint: $(READY)
+	@mkdir -p .tailrace; $(MAKE) --no-print-directory lint > .tailrace/lint.log 2>&1; code=$$?; echo; cat .tailrace/lint.log; exit $$code
 
-test-integration: $(READY)
-	$(BIN)/python -m pytest tests/integration
+test-all: $(READY)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder \
+		tests/faults tests/integration tests/contract tests/unit tests/property
 
 fidelity: $(READY)
 	$(BIN)/python -m tests.fidelity

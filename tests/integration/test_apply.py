@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def fresh(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Bank:
+def fresh(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bank]:
     """A project whose database is there and nothing else."""
     made = bank.copy(stack, tmp_path_factory.mktemp("apply"), "mutual")
     loaded = made.load()
     database.prepare(loaded.endpoints, loaded.connector.database, made.folder / "migrations")
-    return made
+    yield made
+    made.remove()
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,7 @@ RENAMED = {
         ("tailrace_bank", "tailrace_{name}"),
         ("bank.notifications", "{name}.notifications"),
         ('"bank"', '"{name}"'),
+        ('"poll.interval.ms": "10"', '"poll.interval.ms": "100"'),  # asking 100 times a second costs 9 % of a core
     ),
     "sinks/dynamodb.py": (('"bank"', '"{name}"'),),
     "sinks/search.py": (('    "customers"', '    "{name}-customers"'),),

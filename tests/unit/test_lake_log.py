@@ -41,7 +41,7 @@ def marks(batch: Sequence[Change]) -> list[tuple[int, int, int]]:
 
 
 def write(to: LakeWriter, batch: Sequence[Change]) -> None:
-    assert list(to.write(batch, timeout=30)) == []
+    assert list(to.write(batch, timeout=120)) == []
 
 
 def read(bucket: MemoryBucket, seen: list[str], name: str) -> bytes | None:

@@ -1,8 +1,9 @@
 """``tailrace run all``: every worker of a project as a child process, watched until asked to stop.
 
 A worker that exits 0 was asked to stop: it is started again once no hold file (``.tailrace/run/<worker>.hold``, written
-by ``tailrace replay``) is there. A worker that exits otherwise is started again after a growing pause, and loudly; the
-others go on. Children die with this process, also when it is killed. It holds no state besides the children.
+by ``tailrace replay`` and others) is there whose command still lives. A worker that exits otherwise is started again
+after a growing pause, and loudly; the others go on. Children die with this process, also when it is killed. It holds no
+state besides the children.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import psutil
 import structlog
 
 from tailrace.deadline import Deadline
@@ -91,8 +93,12 @@ class Supervisor:
     report: Callable[[str], None] = print
 
     def held(self, child: Child) -> bool:
-        """Say whether ``tailrace replay`` asks that a worker stays down for the moment."""
-        return (self.folder / STATE_FOLDER / "run" / f"{child.name}.hold").exists()
+        """Say whether a command that lives asks that a worker stays down for the moment."""
+        try:
+            holder = (self.folder / STATE_FOLDER / "run" / f"{child.name}.hold").read_text()
+        except FileNotFoundError:
+            return False
+        return not holder.isdecimal() or psutil.pid_exists(int(holder))
 
     def run(self) -> None:
         """Start every worker and keep them running; on ``stop`` end them all, within GRACE seconds."""

@@ -66,6 +66,15 @@ def test_a_held_worker_stays_down_until_the_hold_is_lifted(tmp_path: Path) -> No
         pid(child)
 
 
+def test_a_worker_that_a_dead_command_held_is_started(tmp_path: Path) -> None:
+    hold = tmp_path / ".tailrace" / "run" / "held.hold"
+    hold.parent.mkdir(parents=True)
+    hold.write_text(str(2**22 + 1))  # a process number that Linux never gives
+    child = worker(tmp_path, "held", FOREVER)
+    with supervised(tmp_path, child):
+        pid(child)
+
+
 def test_stopping_the_supervisor_leaves_no_process(tmp_path: Path) -> None:
     children = [worker(tmp_path, name, FOREVER) for name in ("a", "b")]
     with supervised(tmp_path, *children):

@@ -2,7 +2,8 @@
 
 1. Processors stop (and sinks, where a conformed topic was recreated or grows): nobody writes with the old number.
 2. The connector stops; what is missing in source and Kafka is made, topics with too few partitions grow.
-3. The next epoch is written to the control topic, with the raw topics' ends: what lies before them keeps its epoch.
+3. Groups are set to the beginning of what was recreated, which only the last epoch's record tells. The next one is
+   written to the control topic, with the raw topics' ends: what lies before them keeps its epoch.
 4. Connector offsets are reset and the slot is dropped: Debezium makes it anew, with a consistent snapshot.
 5. Workers and connector start; when the snapshot is through and conformed, rows that vanished meanwhile are swept.
 
@@ -146,8 +147,8 @@ class Bump:
         with halted(self._project, self._admin, wanted.stopping, self._say) as alone:
             self._stop_connector()
             self._make(wanted.growing)
-            follower = self._write(wanted)
             self._set_offsets(wanted)
+            follower = self._write(wanted)
             self._drop_slot()
         for name in alone:
             self._say(f"nobody here starts {name} again: `tailrace run all`, or wherever it runs")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from tailrace import project
+from tailrace.crashpoint import VARIABLE
 from tailrace.deadline import wait_for
 from tailrace.demo import database
 from tailrace.health import RunFile
@@ -24,6 +25,7 @@ from tailrace.health import RunFile
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tailrace.crashpoint import CrashPoint
     from tests.providers import RunningStack
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,6 +72,14 @@ class Bank:
 
     def json(self, *arguments: str, timeout: float = 120) -> Any:
         return json.loads(self.must(*arguments, "--json", timeout=timeout))
+
+    def dies(self, at: CrashPoint, *arguments: str, timeout: float = 120) -> None:
+        """Run one command that dies at a crash point."""
+        done = subprocess.run(
+            self.command(*arguments), capture_output=True, text=True, timeout=timeout, check=False, cwd=ROOT,
+            env={**os.environ, VARIABLE: at.spelled},
+        )  # fmt: skip
+        assert done.returncode == -signal.SIGKILL, f"{arguments} lived past {at}\n{done.stdout}\n{done.stderr}"
 
     @contextmanager
     def running(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:

@@ -39,7 +39,7 @@ class Conformed:
         self.folder, self.endpoints = folder, endpoints
         self.name = f"t{uuid4().hex[:8]}"
         self.topic = topics.conformed(self.name, "parcel")
-        self.admin = KafkaAdmin(endpoints.kafka)
+        self.admin, self.contract = KafkaAdmin(endpoints.kafka), PARCEL
         self._write_files(sinks, settings)
         self._sinks = list(sinks)
         self._outbox = Outbox(endpoints.kafka, f"{self.name}-test")
@@ -61,7 +61,7 @@ class Conformed:
             self._outbox.send(
                 self.topic,
                 key=PARCEL.encode_key(change.key),
-                value=None if change.value is None else PARCEL.encode(change.value, self.schema_id),
+                value=None if change.value is None else self.contract.encode(change.value, self.schema_id),
                 headers=headers,
                 partition=change.key["id"] % PARTITIONS,
             )

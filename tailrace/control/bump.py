@@ -30,6 +30,7 @@ from tailrace.control.resources.connector import ConnectorResource
 from tailrace.control.resources.heartbeat import OwnTable
 from tailrace.control.resources.publication import PublicationResource
 from tailrace.control.sweep import Swept, sweep
+from tailrace.crashpoint import Command, reach
 from tailrace.deadline import Deadline, wait_for
 from tailrace.errors import Refused
 from tailrace.source import lineage, signals
@@ -149,12 +150,15 @@ class Bump:
             self._make(wanted.growing)
             self._set_offsets(wanted)
             follower = self._write(wanted)
+            reach(Command.EPOCH_WRITTEN)
             self._drop_slot()
+            reach(Command.SLOT_DROPPED)
         for name in alone:
             self._say(f"nobody here starts {name} again: `tailrace run all`, or wherever it runs")
         self._say(f"epoch {follower.epoch} has begun; the connector takes its snapshot")
         ConnectorResource(self._services).apply()
         self._record(replace(follower, phase=epoch.SNAPSHOT))
+        reach(Command.SNAPSHOT_AWAITED)
 
     def _stop_connector(self) -> None:
         if self._services.connect.config(self._name) is not None:
@@ -229,6 +233,7 @@ class Bump:
         barrier.processors()
         records = dict.fromkeys(self._project.record_of(table) for table in self._project.tables)
         swept = tuple(sweep(self._services, found.epoch, record, self._say) for record in records)
+        reach(Command.EPOCH_SWEPT)
         self._record(replace(found, phase=epoch.SETTLED))
         return swept
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from tailrace.control import lake_merge
+from tailrace.crashpoint import Lake, reach
 from tailrace.deadline import Deadline
 from tailrace.errors import Refused
 from tailrace.sink.lake_bucket import Conflict
@@ -130,8 +131,10 @@ class Compactor:
                     hint="Nothing was changed. Something else has written into the table's folder.",
                 )
             made = self._put(each, merged)
+        reach(Lake.MERGED_PUT)
         removed = tuple(one.key for one in each.inputs)
         if self._commits.append(Part("compact", (made,), removed, exact=True), Deadline.after(COMMIT_SECONDS)):
+            reach(Lake.MERGED_LOGGED)
             return made
         self._abandon(made)
         return None
@@ -196,6 +199,7 @@ class Compactor:
         for each in due:
             self._remove(each.key, each.etag)
         if due:
+            reach(Lake.INPUTS_REMOVED)
             keys = tuple(each.key for each in due)
             self._commits.append(Part("vacuum", vacuumed=keys), Deadline.after(COMMIT_SECONDS))
         return len(due) + self._sweep(moment - max(grace, ABANDONED), state.live.keys() | state.gone.keys())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tailrace.connector import SIGNAL
 from tailrace.control import epochs
+from tailrace.crashpoint import Command, reach
 from tailrace.deadline import Deadline, wait_for
 from tailrace.errors import Refused, Unreachable, UsageError
 from tailrace.source import signals
@@ -129,6 +130,7 @@ class Snapshot:
         self._since = self._services.admin.ends([self._topic]).get((self._topic, 0), 0)
         self.name = f"tailrace-{secrets.token_hex(8)}"
         signals.send(self._services.database, self.name, signals.EXECUTE, self.tables, self._filters)
+        reach(Command.SNAPSHOT_SIGNALLED)
         wait_for(
             self._heard,
             timeout=BEGINS_WITHIN,

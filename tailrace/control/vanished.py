@@ -25,6 +25,7 @@ from tailrace.change import MARKER
 from tailrace.control.barrier import Barrier
 from tailrace.control.records import Records, candidates, newest, read, visible
 from tailrace.control.sweep import Swept, last_before
+from tailrace.crashpoint import Command, reach
 from tailrace.errors import Unreachable
 from tailrace.kafka import Outbox
 
@@ -137,6 +138,7 @@ class Sweep:
         if not found:
             return 0
         marks = self._mark(outbox, [each.raw for each in found])
+        reach(Command.SWEEP_MARKED)
         self._barrier.processors()
         ends = self._services.admin.ends({each.place[0] for each in found})
         return sum(self._delete(outbox, each, marks[each.raw], ends[each.place]) for each in found)

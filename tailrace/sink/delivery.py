@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tailrace import deadletter
+from tailrace.crashpoint import SinkWorker, reach
 from tailrace.errors import Fatal, Rejected
 from tailrace.sink.breaker import tripped
 from tailrace.sink.holding import runs
@@ -57,7 +58,9 @@ class Parking:
         with self._lock:
             for letter in letters:
                 self._outbox.send(self._topic, key=letter.key, value=letter.value, headers=letter.message_headers())
+            reach(SinkWorker.PARKED_SENT)
             self._outbox.flush(FLUSH_SECONDS)
+            reach(SinkWorker.PARKED_ACKNOWLEDGED)
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ class Delivery:
 
     def deliver(self, messages: Sequence[Message]) -> Delivered:
         """Make one batch of one partition durable."""
+        reach(SinkWorker.BATCH_TAKEN)
         tally = Tally(messages[0].topic())
         changes = self._decoded(messages, tally)
         if self.refusals.holding is not None:
@@ -120,6 +124,7 @@ class Delivery:
         if changes:
             for sink in self.sinks[tally.topic]:
                 self._written(sink, changes, tally)
+        reach(SinkWorker.BATCH_WRITTEN)
         if self.refusals.breaker is not None:
             first = messages[0]
             self.refusals.breaker.begin(tally.topic, first.partition(), first.offset(), refused=bool(tally.letters))

@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tailrace.change import Rejection
+from tailrace.crashpoint import SinkWorker, reach
 from tailrace.deadline import Deadline
 from tailrace.errors import Fatal, Rejected, Retryable
 from tailrace.sink.crew import Crew
@@ -91,6 +92,8 @@ class DynamoDBWriter:
         stale = 0
         sent: set[tuple[Place, int]] = set()
         while wanted := due(puts, rejections, sent):
+            if sent and wanted[0].leaves:
+                reach(SinkWorker.MOVED_NOT_LEFT)
             self._spill(wanted, deadline)
             for put, verdict in self._sent(self._cut(wanted), deadline):
                 sent.add((put.place, put.version))
@@ -131,6 +134,7 @@ class DynamoDBWriter:
                 if deadline.passed():
                     raise Retryable("The objects of large items take too long.", detail=f"table {self._table}")
                 self._overflow.write(spill)
+                reach(SinkWorker.VALUE_SPILLED)
 
     def _cut(self, puts: list[Put]) -> list[list[Put]]:
         """Cut puts into what one thread sends: a transaction each, or a share of the single puts."""
@@ -165,6 +169,8 @@ class DynamoDBWriter:
             found += [(put, verdict) for put, verdict in judged if verdict in LAST]
             later += [put for put, verdict in judged if verdict not in LAST and verdict is not Verdict.INNOCENT]
             ready = [put for put, verdict in judged if verdict is Verdict.INNOCENT] + ready[count:]
+            if ready or later:
+                reach(SinkWorker.PUTS_HALF_WRITTEN)
         return found
 
     def _rest(self, rests: int, deadline: Deadline) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from tailrace.crashpoint import Lake, reach
 from tailrace.deadline import Deadline
 from tailrace.errors import Retryable
 from tailrace.sink import lakeobjects, parquet
@@ -121,6 +122,7 @@ class LakeWriter:
         if not fresh.changes and not fresh.lost:
             return True
         added = self._put_all(list(lakeobjects.cut(fresh.changes, fresh.rows)), deadline)
+        reach(Lake.OBJECTS_PUT)
         part = Part("append", tuple(added), tuple(fresh.lost), seen=frozenset(fresh.seen))
         return self._commits.append(part, deadline)
 

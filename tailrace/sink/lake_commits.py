@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from tailrace.crashpoint import Lake, reach
 from tailrace.errors import Retryable, TailraceError
 from tailrace.sink import lake_log
 from tailrace.sink.lake_bucket import Conflict
@@ -126,6 +127,7 @@ class Commits:
         except Conflict:
             self._read_on()
             return fitting
+        reach(Lake.ENTRY_PUT)
         self.state.apply(entry)
         for ticket in fitting:
             ticket.taken = True
@@ -193,6 +195,7 @@ class Commits:
             self._bucket.put_new(self._folder + lake_log.checkpoint_name(number), self.state.encode())
         except Conflict:
             log.debug("lake.checkpoint.there", sequence=number)
+        reach(Lake.CHECKPOINT_PUT)
         self._bucket.put(self._folder + lake_log.HINT, b"%d\n" % number)
         self._checkpoint = number
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import structlog
 
+from tailrace.crashpoint import Lake, reach
 from tailrace.errors import Fatal, Retryable
 from tailrace.sink import lakeobjects, parquet
 from tailrace.sink.lake_bucket import Conflict
@@ -48,6 +49,8 @@ class Orphans:
         clear, rest = self._sorted(self._found(partition, deadline), deadline)
         if clear and not self._commits.append(Part("adopt", tuple(clear)), deadline):
             return False
+        if clear:
+            reach(Lake.ORPHANS_LOGGED)
         for key in rest:
             content = self._get(key, deadline)
             if content is not None and not self._settle(key, content, deadline):
@@ -130,10 +133,12 @@ class Orphans:
         whole = len(fresh) == item.rows.num_rows
         if fresh:
             news = item.stored(key, content.etag, len(content.body)) if whole else self._put(item, fresh)
+            reach(Lake.ORPHAN_CUT)
             part = Part("adopt", (news,), tuple(lost), seen=frozenset(there.keys() - lost))
             if not self._commits.append(part, deadline):
                 return False
         if not whole:
+            reach(Lake.ORPHAN_LOGGED)
             self._remove(key, content)
         return True
 

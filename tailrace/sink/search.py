@@ -22,6 +22,7 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import ConnectionError as NoConnection
 from opensearchpy.exceptions import NotFoundError, SerializationError, TransportError
 
+from tailrace.crashpoint import SinkWorker, reach
 from tailrace.deadline import Deadline
 from tailrace.errors import Fatal, Retryable
 from tailrace.sink import bulk, mapping
@@ -79,6 +80,7 @@ class SearchWriter:
                 lacking = mapping.missing(self._target, self._contract, there)
                 if lacking:
                     indices.put_mapping(index=index, body={"properties": lacking})
+                    reach(SinkWorker.FIELDS_ADDED)
                     log.info("search.fields.added", index=index, fields=sorted(lacking))
         except NotFoundError as error:
             raise self._missing() from error
@@ -159,6 +161,7 @@ class SearchWriter:
             raise Retryable(NONSENSE, detail="It is no JSON.") from error
         if not _whole(answer, len(chunk)):
             raise Retryable(NONSENSE, detail="It does not settle every document that was sent.")
+        reach(SinkWorker.BULK_HALF_LANDED)
         return self._settle(pending, chunk, answer["items"]) if answer["errors"] else []
 
     def _halve(self, pending: Pending, chunk: list[Document], deadline: Deadline) -> list[Document]:

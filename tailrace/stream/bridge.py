@@ -19,6 +19,7 @@ from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from tailrace.crashpoint import Processor, reach
 from tailrace.errors import Fatal
 from tailrace.stream.contiguity import Progress
 
@@ -198,6 +199,7 @@ class BatchConsumer(driver.Consumer):
                 return
             if done > due[0].offset:
                 self.progress.finish(tp, done - 1)
+                reach(Processor.BATCH_DONE)
             if done <= due[-1].offset:
                 await self._stay(tp, done)
         finally:
@@ -262,6 +264,8 @@ class BatchConsumer(driver.Consumer):
         owned = {tp: offset for tp, offset in done.items() if tp in assigned}
         if owned and not await self._thread.commit(owned):
             self.progress.give_back(owned)
+        elif owned:
+            reach(Processor.OFFSETS_COMMITTED)
 
     async def _settle(self) -> None:
         """Wait for the running batch and commit it, within a bound."""
@@ -269,6 +273,7 @@ class BatchConsumer(driver.Consumer):
             await asyncio.wait_for(self._idle.wait(), DRAIN_SECONDS)
         except TimeoutError:
             log.warning("the running batch is left uncommitted: it will be processed again")
+        reach(Processor.SETTLING)
         await self.commit_done()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:

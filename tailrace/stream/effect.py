@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tailrace.crashpoint import Processor, reach
 from tailrace.stream.drift import Held
 from tailrace.stream.passes import deleted_before
 
@@ -60,7 +61,11 @@ class Effect:
                 held = found
                 records = [record for record in records if record.offset < held.offset]
         if records:
+            reach(Processor.OUTPUTS_SENT)
             self._outbox.flush(DELIVERY_MS / 1000 + 5)
+            reach(Processor.OUTPUTS_ACKNOWLEDGED)
+            if any(result.letters for result in results):
+                reach(Processor.LETTERS_ACKNOWLEDGED)
             if self._states is not None and images is not None:
                 self._states.keep(topic, partition, self._conformer.version(topic, partition, records[-1].offset))
         return Given(results, held)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from tailrace.crashpoint import Processor, reach
 from tailrace.errors import Retryable, Unreachable
 from tailrace.stream.background import Background
 from tailrace.stream.effect import Effect, Given
@@ -140,6 +141,7 @@ class ConformHandler:
         self._note(topic)
         if given.held is None:
             return end
+        reach(Processor.TABLE_HELD)
         self._holding.hold(topic, partition, given.held)
         return given.held.offset
 

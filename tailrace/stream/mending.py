@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tailrace import evolution
+from tailrace.crashpoint import Processor, reach
 from tailrace.errors import ProjectError, Refused, Unreachable
 
 if TYPE_CHECKING:
@@ -64,4 +65,6 @@ class Mender:
     def _grow(self, topic: str, plan: TablePlan, wish: Wish) -> None:
         """Register what the policy wants, and adopt it."""
         grown = evolution.added(plan.contract, wish.fields, wish.widened)
-        self._conformer.adopt(topic, grown, self._registry.register(plan.topic, grown.schema), wish.notes)
+        number = self._registry.register(plan.topic, grown.schema)
+        reach(Processor.CONTRACT_REGISTERED)
+        self._conformer.adopt(topic, grown, number, wish.notes)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from tailrace.crashpoint import Processor, reach
 from tailrace.errors import Retryable
 from tailrace.stream.changelog import CLAIM, Rebuild, entries
 from tailrace.stream.images import Images
@@ -143,6 +144,7 @@ class States:
         if images.changes:
             written = entries(held.claim, max(images.through, last), images.changes)
             self._send({(topic, partition): written})
+            reach(Processor.IMAGES_LOGGED)
         images.commit(last)
 
     def release(self) -> None:
@@ -166,6 +168,7 @@ class States:
         for (table, partition), entered in messages.items():
             for key, value in entered:
                 self._outbox.send(self._changelogs[table], key=key, value=value, partition=partition)
+        reach(Processor.CHANGELOG_SENT)
         self._outbox.flush(FLUSH_SECONDS)
 
     def _go_on(self, assignment: _Assignment, enough: Callable[[], bool]) -> None:
@@ -196,6 +199,7 @@ class States:
                 left[wanted] = self._begun(wanted)
                 yield
             self._send({place: [(CLAIM, taking.token)] for place, taking in left.items()})
+            reach(Processor.CLAIMS_WRITTEN)
             begins = {place: max(0, taking.rebuild.claim) for place, taking in left.items()}
             for place, messages, over in self._library.read(begins):
                 self._beat()
@@ -203,6 +207,7 @@ class States:
                     raise Moved
                 if place is not None:
                     left[place].take(messages)
+                    reach(Processor.IMAGES_HALF_RESTORED)
                     if over:
                         self._held[place] = self._ended(left[place])
                         del left[place]
@@ -236,4 +241,5 @@ class States:
             count = len(rebuild.lost)
             log.warning("images written by a process that had lost its partition", topic=place[0], count=count)
             self._send({place: entries(rebuild.mine, rebuild.through, dict.fromkeys(rebuild.lost))})
+            reach(Processor.STRAY_IMAGES_REMOVED)
         return _Held(Images(taking.store, rebuild.through), rebuild.mine, 0.0)

@@ -9,6 +9,7 @@ import pytest
 from tailrace import epoch, topics
 from tailrace.control import check, status
 from tailrace.control.services import Services
+from tailrace.crashpoint import Command
 from tailrace.deadline import wait_for
 from tailrace.kafka import KafkaAdmin
 from tests import bank
@@ -82,9 +83,11 @@ def test_after_a_lost_slot_one_command_brings_every_store_back_to_the_source(run
     running.query(f"select pg_create_logical_replication_slot('tailrace_{running.name}', 'pgoutput')")
     assert any("it was recreated" in finding.detail for finding in check.check(running.load()))
 
+    for point in (Command.EPOCH_WRITTEN, Command.SLOT_DROPPED, Command.SNAPSHOT_AWAITED):  # each another epoch
+        running.dies(point, "epoch", "bump", "--yes")
     bumped = running.json("epoch", "bump", "--yes", timeout=180)
 
-    assert (bumped["from"], bumped["to"]) == (1, 2)
+    assert (bumped["from"], bumped["to"]) == (4, 4)
     deleted = {each["record"]: each["deleted"] for each in bumped["swept"]}
     assert deleted["customers"] == 1
     assert deleted["accounts"] >= 1
@@ -92,7 +95,7 @@ def test_after_a_lost_slot_one_command_brings_every_store_back_to_the_source(run
     report = running.json("verify", timeout=180)
     assert report["ok"], report
     assert record(running).phase == epoch.SETTLED
-    assert running.must("epoch", "show").strip() == "epoch 2"
+    assert running.must("epoch", "show").strip() == "epoch 4"
     assert running.must("plan", "--exit-code").startswith("No changes.")
 
 
@@ -101,8 +104,11 @@ def test_more_partitions_come_with_a_new_epoch_and_every_store_stays_equal(runni
     toml.write_text(toml.read_text().replace("partitions = 3", "partitions = 4"))
     assert "`tailrace epoch bump` adds them" in running.tailrace("apply", "--yes").stderr
     sql(running, "delete from transfers where id = (select min(id) from transfers)")
+    before = record(running).epoch
+    running.dies(Command.EPOCH_SWEPT, "epoch", "bump", "--yes")
     bumped = running.json("epoch", "bump", "--yes", timeout=180)
-    assert (bumped["from"], bumped["to"]) == (2, record(running).epoch)
+    assert bumped["from"] == bumped["to"] == record(running).epoch == before + 1
+    assert {each["deleted"] for each in bumped["swept"]} == {0}
     counts = KafkaAdmin(running.load().endpoints.kafka).partitions()
     for table in ("customers", "accounts", "transfers"):
         assert counts[topics.raw(running.name, f"public.{table}")] == counts[topics.conformed(running.name, table)] == 4

@@ -18,6 +18,7 @@ from tailrace.control import barrier, check, init
 from tailrace.control.services import Services
 from tailrace.control.verify import verify
 from tailrace.control.verify.report import KINDS
+from tailrace.crashpoint import Command
 from tailrace.deadline import wait_for
 from tailrace.demo import database
 from tailrace.source import truncation
@@ -326,7 +327,10 @@ def test_rows_that_come_and_go_without_an_event_are_named_by_verify_and_mended_b
         ("public.drafts", "search"): drafts,
     }
     assert ["snapshot TABLE --sweep" in reason for reason in parked(shelf)] == [True]
-    swept = shelf.json("snapshot", "public.drafts", "public.parts", "public.items", "--sweep")["swept"]
+    command = ("snapshot", "public.drafts", "public.parts", "public.items", "--sweep")
+    for point in (Command.SNAPSHOT_SIGNALLED, Command.SWEEP_MARKED):
+        shelf.dies(point, *command)
+    swept = shelf.json(*command)["swept"]
     assert {each["record"]: each["deleted"] for each in swept} == {"drafts": 19, "parts": gone, "items": 0}
     assert differences(shelf) == {}
     assert len(parked(shelf)) == 1  # no marker among them

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import KafkaError, TopicPartition
 
 from tailrace import evolution, topics
-from tailrace.control.barrier import Barrier
+from tailrace.control.barrier import Barrier, Crossed
 from tailrace.control.resources.search import asking, declared
 from tailrace.control.verify import verify
 from tailrace.errors import Refused, Rejected, UsageError
@@ -208,11 +208,11 @@ class Rebuild:
             self._search.put_settings(index=self._building.alias, body={"index": {"refresh_interval": "1s"}})
         project = replace(self._project, sinks={self._sink: (self._building,)})
 
-        def wait() -> None:
+        def wait() -> Crossed:
             barrier = Barrier(self._services, self._deadline, self._say)
-            barrier.source()
-            barrier.processors()
+            lsn, raw = barrier.source(), barrier.processors()
             self._fill(source, self._building)
+            return Crossed(lsn, raw, {})
 
         report = verify(project, wait=wait, say=self._say)
         if not report.ok:

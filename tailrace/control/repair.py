@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from tailrace.source.catalogue import Table
 
 PORTIONS = 40  # snapshots of a few keys each; for more keys the whole table is read again
-AGAIN = ("missing", "different")
+AGAIN = ("missing", "stale", "different")
+GONE = ("extra", "resurrected")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def work(report: Report) -> tuple[list[Work], int]:
     left = 0
     for check in report.checks:
         for entry in check.differences:
-            if entry.row is None or entry.kind not in (*AGAIN, "extra"):
+            if entry.row is None or entry.kind not in (*AGAIN, *GONE):
                 left += 1
             else:
                 (again if entry.kind in AGAIN else gone).setdefault(check.table, {})[entry.row] = None

@@ -37,8 +37,8 @@ def test_each_table_gets_the_keys_of_all_its_stores_once() -> None:
     report = Report(
         [
             Check("public.a", "dynamodb", "d", 5, [differing("missing", "1"), differing("extra", "9")]),
-            Check("public.a", "search", "s", 5, [differing("different", "1"), differing("different", "2")]),
-            Check("public.b", "search", "s", 0, [differing("extra", "7", "x")]),
+            Check("public.a", "search", "s", 5, [differing("different", "1"), differing("stale", "2")]),
+            Check("public.b", "search", "s", 0, [differing("resurrected", "7", "x")]),
         ]
     )
 

@@ -46,19 +46,26 @@ class Ledger:
             self.doubts.append(Doubt(identity, _key(before)))
         self._wanted[identity] = digest(fields) + _JOIN.join(key).encode()
 
+    @property
+    def left(self) -> int:
+        """How many things are expected and were not seen yet."""
+        return len(self._wanted)
+
     def wants(self, identity: str) -> bool:
         """Say whether a thing under this identity is expected and was not seen yet."""
         return identity in self._wanted
 
-    def see(self, identity: str, fields: Mapping[str, Any], key: tuple[str, ...] | None) -> None:
-        """Compare a thing that is there with what is expected."""
+    def see(self, identity: str, fields: Mapping[str, Any], key: tuple[str, ...] | None) -> bool:
+        """Compare a thing that is there with what is expected; say whether it is that."""
         wanted = self._wanted.pop(identity, None)
         if wanted is None:
             self.doubts.append(Doubt(identity, key))
-        elif wanted[:DIGEST] == digest(fields):
-            self.equal += 1
-        else:
+            return False
+        if wanted[:DIGEST] != digest(fields):
             self.doubts.append(Doubt(identity, _key(wanted)))
+            return False
+        self.equal += 1
+        return True
 
     def close(self) -> list[Doubt]:
         """Return every key in doubt, those included that were expected and not seen; each once."""

@@ -31,6 +31,7 @@ from tailrace.targets import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from tailrace.control.verify.ranges import Part, Ranges
     from tailrace.endpoints import Endpoints
     from tailrace.targets import Sink, Target
 
@@ -77,10 +78,14 @@ class DynamoDB:
             fields[TTL_ATTRIBUTE] = f"N:{seconds(record[target.ttl])}"
         return _identity(pk, sk), fields
 
-    def scan(self) -> Iterator[Seen]:
+    def scan(self, part: Part | None = None) -> Iterator[Seen]:  # noqa: ARG002 - no range of keys is a range of items
         """Yield every item that is not a tombstone."""
         for segment in range(SEGMENTS):
             yield from self._scan(segment)
+
+    def digests(self, pair: Pair, ranges: Ranges) -> dict[int, str] | None:  # noqa: ARG002 - the protocol's signature
+        """Return None: DynamoDB adds nothing up, items have to be read."""
+        return None
 
     def _scan(self, segment: int) -> Iterator[Seen]:
         request = {"TableName": self.name, "ConsistentRead": True, "Limit": PAGE_ITEMS}
@@ -92,9 +97,9 @@ class DynamoDB:
                 return
             request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
-    def fetch(self, pair: Pair, identities: Sequence[str]) -> dict[str, Fields]:  # noqa: ARG002 - one table, any record
+    def fetch(self, pair: Pair, identities: Sequence[str]) -> dict[str, Seen]:  # noqa: ARG002 - one table, any record
         """Return the items under some keys."""
-        found: dict[str, Fields] = {}
+        found: dict[str, Seen] = {}
         for start in range(0, len(identities), BATCH):
             keys = [_key(identity) for identity in identities[start : start + BATCH]]
             while keys:
@@ -103,7 +108,7 @@ class DynamoDB:
                 for item in answer["Responses"].get(self.name, ()):
                     if not _deleted(item):
                         seen = self._seen(item)
-                        found[seen.identity] = seen.fields
+                        found[seen.identity] = seen
                 keys = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
         return found
 
@@ -119,12 +124,15 @@ class DynamoDB:
     def _seen(self, item: Mapping[str, Any]) -> Seen:
         pair = self._pair(item)
         fields = {name: self._read(pair, name, value) for name, value in item.items()}
-        if fields.get(VERSION_ATTRIBUTE, "").startswith("N:"):
+        version = fields.get(VERSION_ATTRIBUTE, "")
+        if version.startswith("N:"):
             fields[VERSION_ATTRIBUTE] = "N"
         if pair is not None:
             fields = {**dict.fromkeys(pair.optional, "NULL"), **fields}
         identity = _identity(*(fields[name].removeprefix("S:") for name in ("pk", "sk")))
-        return Seen(identity, fields, None if pair is None else _key_columns(pair, fields), pair)
+        number = version.removeprefix("N:")
+        key = None if pair is None else _key_columns(pair, fields)
+        return Seen(identity, fields, key, pair, int(number) if number.isdigit() else None)
 
     def _read(self, pair: Pair | None, name: str, value: Mapping[str, Any]) -> str:
         """Return an attribute's value, from its object where it points to one."""

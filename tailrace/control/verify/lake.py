@@ -20,6 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from tailrace import aws
 from tailrace.control import lake_log
+from tailrace.control.verify import lake_digest
 from tailrace.control.verify.expected import plain, text
 from tailrace.control.verify.store import Fields, Pair, Seen
 from tailrace.errors import Refused, Unreachable
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from tailrace.contract import Field
+    from tailrace.control.verify.ranges import Part, Ranges
 
 ROWS = 10_000
+VERSION = "_version"
 GONE = ("404", "NoSuchKey")
 TWICE = """
 SELECT count(*) - count(DISTINCT (_partition, _offset, _version))
@@ -41,6 +44,7 @@ SELECT filename, list(file_row_number ORDER BY file_row_number) FROM (
     SELECT filename, file_row_number, _op,
            row_number() OVER (PARTITION BY {key} ORDER BY _version DESC, filename) AS age
     FROM read_parquet(?, filename = true, file_row_number = true, union_by_name = true, hive_partitioning = false)
+    {where}
 ) WHERE age = 1 AND _op <> 'd' GROUP BY filename ORDER BY filename
 """
 
@@ -68,23 +72,29 @@ class Lake:
         fields = {field.name: _rendered(field, record[field.name]) for field in pair.contract.fields}
         return _identity(pair, fields), fields
 
-    def scan(self) -> Iterator[Seen]:
+    def scan(self, part: Part | None = None) -> Iterator[Seen]:
         """Yield the newest row of every key that is not deleted."""
         self._copy()
         files = [str(path) for path in self._copies.values()]
         if not files:
             return
-        key = ", ".join('"' + name.replace('"', '""') + '"' for name in self.pairs[0].contract.key)
+        key = ", ".join(map(lake_digest.quoted, self.pairs[0].contract.key))
         with duckdb.connect() as database:
             database.execute("SET memory_limit = '512MB'")
-            newest = database.execute(NEWEST.format(key=key), [files]).fetchall()
+            where = lake_digest.within(part)
+            newest = database.execute(NEWEST.format(key=key, where=where), [files]).fetchall()
         for filename, numbers in newest:
             yield from self._rows(filename, numbers)
 
-    def fetch(self, pair: Pair, identities: Sequence[str]) -> dict[str, Fields]:  # noqa: ARG002 - one pair only
+    def digests(self, pair: Pair, ranges: Ranges) -> dict[int, str] | None:
+        """Return digests of the newest rows, which DuckDB makes of all their values without Python seeing one."""
+        self._copy()
+        return lake_digest.digests([str(path) for path in self._copies.values()], pair.contract, ranges)
+
+    def fetch(self, pair: Pair, identities: Sequence[str]) -> dict[str, Seen]:  # noqa: ARG002 - one pair only
         """Return the newest rows of some keys."""
         wanted = set(identities)
-        return {seen.identity: seen.fields for seen in self.scan() if seen.identity in wanted}
+        return {seen.identity: seen for seen in self.scan() if seen.identity in wanted}
 
     def may_be_gone(self, fields: Fields) -> bool:  # noqa: ARG002 - the protocol's signature
         """Say no: nothing removes rows by itself."""
@@ -105,14 +115,16 @@ class Lake:
         pair = self.pairs[0]
         with pq.ParquetFile(filename) as file:
             table = file.read()
-        held = table.take(numbers).drop_columns([name for name in LAKE_COLUMNS if name in table.column_names])
-        for batch in held.to_batches(max_chunksize=ROWS):
+        held = table.take(numbers)
+        own = [name for name in LAKE_COLUMNS if name in table.column_names and name != VERSION]
+        for batch in held.drop_columns(own).to_batches(max_chunksize=ROWS):
             for row in batch.to_pylist():
+                version = row.pop(VERSION, None)
                 fields = dict.fromkeys(pair.optional) | {
                     name: _read(pair.contract.by_name.get(name), value) for name, value in row.items()
                 }
                 key = tuple(_asked(pair.contract.by_name[name], fields.get(name)) for name in pair.contract.key)
-                yield Seen(_identity(pair, fields), fields, key, pair)
+                yield Seen(_identity(pair, fields), fields, key, pair, version)
 
     def _copy(self) -> None:
         """Bring the scratch folder up to date: new objects in, removed ones out."""

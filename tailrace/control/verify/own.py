@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from tailrace.contract import Field
+    from tailrace.control.verify.ranges import Part, Ranges
 
 
 def readable(sink: object) -> bool:
@@ -42,7 +43,7 @@ class Own:
         key = [record[name] for name in pair.contract.key]
         return identity(key), {name: _comparable(field, record[name]) for name, field in self._fields.items()}
 
-    def scan(self) -> Iterator[Seen]:
+    def scan(self, part: Part | None = None) -> Iterator[Seen]:  # noqa: ARG002 - a sink is read as a whole
         """Yield everything that the sink reads back."""
         try:
             for key, value in self._sink.read(self.pairs[0].contract.name):
@@ -52,10 +53,14 @@ class Own:
         except Exception as error:  # the user's code may raise anything
             raise Unreachable(f"The sink {self.name} cannot be read.", detail=type(error).__name__) from error
 
-    def fetch(self, pair: Pair, identities: Sequence[str]) -> dict[str, Fields]:  # noqa: ARG002 - one pair only
+    def digests(self, pair: Pair, ranges: Ranges) -> dict[int, str] | None:  # noqa: ARG002 - the protocol's signature
+        """Return None: a sink of the user has none."""
+        return None
+
+    def fetch(self, pair: Pair, identities: Sequence[str]) -> dict[str, Seen]:  # noqa: ARG002 - one pair only
         """Return what is there under some identities: everything is read for it, there is no other way."""
         wanted = set(identities)
-        return {seen.identity: seen.fields for seen in self.scan() if seen.identity in wanted} if wanted else {}
+        return {seen.identity: seen for seen in self.scan() if seen.identity in wanted} if wanted else {}
 
     def may_be_gone(self, fields: Fields) -> bool:  # noqa: ARG002 - the protocol's signature
         """Say no: nothing is known to remove things by itself."""

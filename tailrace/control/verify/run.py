@@ -1,42 +1,64 @@
-"""``verify``, put together: read every table once, scan every store once, settle what is in doubt.
+"""``verify``, put together: read the tables, read every store, settle what is in doubt.
 
 The caller says how to wait until everything committed has arrived (the barrier, or nothing). Memory holds a fingerprint
-for each expected thing, nothing else. It writes nowhere.
+for each expected thing, nothing else. It writes nowhere but in the folder for what is kept, where one is given.
 """
 
 from __future__ import annotations
 
+import random
 import time
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tailrace import evolution
-from tailrace.control.services import PATIENCE
-from tailrace.control.verify import expected
-from tailrace.control.verify.compare import Doubt, Ledger
+from tailrace.control.barrier import Crossed
+from tailrace.control.services import PATIENCE, Services
 from tailrace.control.verify.dynamodb import DynamoDB
-from tailrace.control.verify.expected import Unfit
+from tailrace.control.verify.history import History
+from tailrace.control.verify.kept import Kept
 from tailrace.control.verify.lake import Lake
+from tailrace.control.verify.meter import Meter
 from tailrace.control.verify.own import Own, readable
-from tailrace.control.verify.report import Check, Difference, Report
+from tailrace.control.verify.replica import Replica
+from tailrace.control.verify.report import Report
 from tailrace.control.verify.search import Search
-from tailrace.control.verify.settle import Settling, settle
-from tailrace.control.verify.source import Source, key_text
+from tailrace.control.verify.settle import settle
+from tailrace.control.verify.source import Source
 from tailrace.control.verify.store import Pair, Store
+from tailrace.control.verify.survey import Survey
 from tailrace.project import records
 from tailrace.registry import Registry
 from tailrace.targets import DynamoDBTable, LakeTable, SearchIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from tailrace.conforming import ConformFunction, Row
-    from tailrace.contract import Contract
-    from tailrace.control.verify.source import Key
     from tailrace.project import Project
     from tailrace.targets import Sink, Target
 
 ROUNDS = 5
+SEEDS = 1 << 32
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a verify goes about it.
+
+    ``folder`` is where proofs and progress are kept; None keeps nothing. ``resume`` goes on with the run that was
+    interrupted there, ``changed`` compares only what is not as it was proved there, and a sample drawn by ``seed``.
+    ``replica`` is the URL of a standby to read rows from, which may lag ``timeout`` seconds.
+    """
+
+    folder: Path | None = None
+    resume: bool = False
+    changed: bool = False
+    seed: int | None = None
+    replica: str = ""
+    timeout: float = 120.0
+    meter: Meter = field(default_factory=Meter)
 
 
 def verify(
@@ -47,22 +69,54 @@ def verify(
     values: bool = False,
     only: Sequence[str] = (),
     say: Callable[[str], None] = lambda _: None,
+    manner: Manner = Manner(),
 ) -> Report:
     """Compare every captured table with every declared target; ``only`` limits it to some sinks."""
     began = time.monotonic()
-    wait()
+    source = _source(project, manner)
+
+    def arrived() -> object:
+        crossed = wait()
+        source.catch_up()
+        return crossed
+
+    crossed = arrived()
     project = in_force(project, only)
-    source = Source(project.endpoints.database(project.connector.database))
+    seed = (random.randrange(SEEDS) if manner.seed is None else manner.seed) if manner.changed else None  # noqa: S311 - no secret
+    kept = None if manner.folder is None else Kept(manner.folder)
     with ExitStack() as opened:
         stores = [opened.enter_context(closing(store)) for store in open_stores(project, only)]
-        jobs = [_Job(project, source, store, pair) for store in stores for pair in store.pairs]
-        _expect(project, source, jobs, say)
-        strangers = [check for store in stores for check in _scan(store, jobs, say)]
-        work = [job.settling() for job in jobs]
-        settle(work, wait=wait, rounds=rounds, values=values, say=say)
+        survey = Survey(
+            project, source, stores, meter=manner.meter, say=say, position=_position(crossed), kept=kept, seed=seed
+        )
+        strangers = survey.run(resume=manner.resume)
+        history = History(opened.enter_context(Services(project)))
+        work = [job.settling(source, project.functions.get(job.pair.table), history) for job in survey.jobs]
+        settle(work, wait=arrived, rounds=rounds, values=values, say=say, history=history)
         faults = [fault for store in stores for fault in store.faults()]
-    checks = [job.check(settled) for job, settled in zip(jobs, work, strict=True)]
-    return Report([*checks, *strangers], time.monotonic() - began, faults, unverified(project, only))
+    pairs = list(zip(survey.jobs, work, strict=True))
+    for job, _ in (pair for pair in pairs if pair[0].surprised(pair[1])):
+        survey.forget(job)
+        faults.append(f"{job.label}: a range whose digests said that nothing changed is not equal")
+    if kept is not None:
+        kept.end()
+    checks = [job.check(settled) for job, settled in pairs]
+    return Report([*checks, *strangers], time.monotonic() - began, faults, unverified(project, only), seed)
+
+
+def _source(project: Project, manner: Manner) -> Source:
+    """Return what rows are read from: the database, or a standby of it."""
+    url = project.endpoints.database(project.connector.database)
+    if not manner.replica:
+        return Source(url, manner.meter)
+    replica = Replica(manner.replica, url, manner.timeout)
+    replica.check()
+    return Source(url, manner.meter, replica)
+
+
+def _position(crossed: object) -> str:
+    """Return a marked position as Postgres writes it; nothing where none was marked."""
+    return f"{crossed.lsn >> 32:X}/{crossed.lsn & 0xFFFFFFFF:X}" if isinstance(crossed, Crossed) else ""
 
 
 def in_force(project: Project, only: Sequence[str] = ()) -> Project:
@@ -108,88 +162,3 @@ def unverified(project: Project, only: Sequence[str] = ()) -> list[str]:
     """Return the sinks whose stores are the user's own and cannot be read back."""
     wanted = {sink: targets for sink, targets in project.sinks.items() if not only or sink in only}
     return [sink for sink, targets in wanted.items() if not all(map(_provable, targets))]
-
-
-class _Job:
-    """One pair on its way through a verify."""
-
-    def __init__(self, project: Project, source: Source, store: Store, pair: Pair) -> None:
-        self.store, self.pair = store, pair
-        self.ledger = Ledger()
-        self._source, self._function = source, project.functions.get(pair.table)
-        self._rejected: list[Doubt] = []
-
-    def expect(self, record: Mapping[str, Any], key: Key) -> None:
-        """Note what a record has to be in this store."""
-        try:
-            identity, fields = self.store.expected(self.pair, record)
-        except Unfit:
-            self.reject(key)
-        else:
-            self.ledger.expect(identity, fields, key)
-
-    def reject(self, key: Key) -> None:
-        """Note a row that cannot be a record, or not in this store; it is looked at again with the doubts."""
-        self._rejected.append(Doubt(None, key))
-
-    def settling(self) -> Settling:
-        """Return the doubts, to be settled; a rejected row stands for whatever the store has under its key."""
-        rejected = {doubt.key for doubt in self._rejected}
-        doubts = [doubt for doubt in self.ledger.close() if doubt.key not in rejected]
-        return Settling(self._source, self.store, self.pair, self._function, [*doubts, *self._rejected])
-
-    def check(self, settled: Settling) -> Check:
-        """Return the result."""
-        target = f"{type(self.store).__name__} {self.store.name}"
-        equal = self.ledger.equal + settled.settled_equal
-        return Check(self.pair.table, self.pair.sink, target, equal, settled.differences)
-
-
-def _expect(project: Project, source: Source, jobs: Sequence[_Job], say: Callable[[str], None]) -> None:
-    """Read every table once, for all its targets."""
-    for table in project.connector.tables:
-        takers = [job for job in jobs if job.pair.table == table]
-        if takers:
-            contract = takers[0].pair.contract  # one record for each table, whatever takes it
-            count = read(source.rows(table), contract, project.functions.get(table), takers)
-            say(f"read {count} rows of {table}")
-
-
-def read(rows: Iterable[Row], contract: Contract, function: ConformFunction | None, takers: Sequence[_Job]) -> int:
-    """Conform rows and tell every taker what to expect; return how many there were."""
-    count = 0
-    for row in rows:
-        count += 1
-        key = tuple([key_text(row[name]) for name in contract.key])
-        try:
-            record = expected.record(row, contract, function)
-        except Unfit:
-            for job in takers:
-                job.reject(key)
-            continue
-        if record is not None:
-            for job in takers:
-                job.expect(record, key)
-    return count
-
-
-def _scan(store: Store, jobs: Sequence[_Job], say: Callable[[str], None]) -> list[Check]:
-    """Read one store; what belongs to no declared record is a check of its own."""
-    ledgers: dict[str, list[Ledger]] = {}
-    for job in jobs:
-        if job.store is store:
-            ledgers.setdefault(job.pair.table, []).append(job.ledger)
-    strangers: list[Difference] = []
-    count = 0
-    for seen in store.scan():
-        count += 1
-        if seen.pair is None:
-            strangers.append(Difference("extra", seen.identity, reason="it belongs to no declared record"))
-        else:
-            takers = ledgers[seen.pair.table]  # several where one record has several shapes in one table
-            own = next(job.ledger for job in jobs if job.pair is seen.pair)
-            taker = next((ledger for ledger in takers if ledger.wants(seen.identity)), own)
-            taker.see(seen.identity, seen.fields, seen.key)
-    say(f"read {count} things in {type(store).__name__} {store.name}")
-    name = f"{type(store).__name__} {store.name}"
-    return [Check("(none)", store.pairs[0].sink, name, 0, strangers)] if strangers else []

@@ -10,14 +10,17 @@ import base64
 import hashlib
 import json
 import math
+from contextlib import suppress
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from opensearchpy import OpenSearch
+from opensearchpy.exceptions import AuthorizationException, NotFoundError, TransportError
 from opensearchpy.exceptions import ConnectionError as NoConnection
-from opensearchpy.exceptions import NotFoundError, TransportError
 from opensearchpy.serializer import JSONSerializer
 
+from tailrace.control.verify import search_digest
 from tailrace.control.verify.expected import Unfit, parsed_json, plain, shape, text
 from tailrace.control.verify.store import Fields, Pair, Seen
 from tailrace.errors import Refused, Unreachable
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tailrace.contract import Field
+    from tailrace.control.verify.ranges import Part, Ranges
     from tailrace.targets import GeoPoint
 
 PAGE = 5_000
@@ -71,11 +75,11 @@ class Search:
         fields |= {name: _place(point, record) for name, point in self._places.items()}
         return identity([record[name] for name in pair.contract.key]), fields
 
-    def scan(self) -> Iterator[Seen]:
+    def scan(self, part: Part | None = None) -> Iterator[Seen]:
         """Yield every document that is not a delete marker."""
         index = self._concrete()
         self._call(self._client.indices.refresh, index=index)
-        request = {"query": {"bool": {"must_not": {"term": {DELETED_FIELD: True}}}}, "sort": ["_doc"], "size": PAGE}
+        request = {"query": search_digest.living(part), "sort": ["_doc"], "size": PAGE}
         page = self._call(self._client.search, index=index, body=request, params={"scroll": KEEP})
         while page["hits"]["hits"]:
             _whole(page, index)
@@ -83,15 +87,29 @@ class Search:
             page = self._call(self._client.scroll, body={"scroll": KEEP, "scroll_id": page["_scroll_id"]})
         self._call(self._client.clear_scroll, body={"scroll_id": [page["_scroll_id"]]})
 
-    def fetch(self, pair: Pair, identities: Sequence[str]) -> dict[str, Fields]:  # noqa: ARG002 - one pair only
+    def digests(self, pair: Pair, ranges: Ranges) -> dict[int, str] | None:
+        """Return digests of what the index says of its own writes; None where it does not say that."""
+        index = self._concrete()
+        field = pair.contract.key[0]
+        mapped = self._call(self._client.indices.get_mapping, index=index)[index]["mappings"].get("properties", {})
+        if ranges.bounds and mapped.get(field, {}).get("type") not in search_digest.ORDERED:
+            return None
+        self._call(self._client.indices.refresh, index=index)
+        with suppress(AuthorizationException):  # a managed cluster may keep its state to itself
+            life = search_digest.life(self._call(self._client.cluster.state, metric="metadata", index=index), index)
+            asked = partial(self._call, self._client.search, index=index)
+            return search_digest.digests(asked, len(life.terms), life.name, field, ranges)
+        return None
+
+    def fetch(self, pair: Pair, identities: Sequence[str]) -> dict[str, Seen]:  # noqa: ARG002 - one pair only
         """Return the documents under some ids."""
-        index, found = self._concrete(), {}
+        index, found = self._concrete(), dict[str, Seen]()
         for start in range(0, len(identities), PAGE):
             body = {"ids": list(identities[start : start + PAGE])}
             answer = self._call(self._client.mget, index=index, body=body)
             for hit in answer["docs"]:
                 if hit.get("found") and not hit["_source"].get(DELETED_FIELD):
-                    found[hit["_id"]] = self._seen(hit).fields
+                    found[hit["_id"]] = self._seen(hit)
         return found
 
     def may_be_gone(self, fields: Fields) -> bool:  # noqa: ARG002 - the protocol's signature
@@ -122,13 +140,15 @@ class Search:
         for name in source.keys() - self._fields.keys() - self._places.keys() - {DELETED_FIELD}:
             fields[name] = "unexpected: " + shape(source[name])
         key = tuple(_text(pair.contract.by_name[name], source.get(name)) for name in pair.contract.key)
-        return Seen(hit["_id"], fields, key if all(key) else None, pair)
+        return Seen(hit["_id"], fields, key if all(key) else None, pair, hit.get("_version"))
 
     def _call(self, operation: Callable[..., Any], **request: Any) -> Any:
         try:
             return operation(**request)
         except NotFoundError as error:
             raise Refused(f"There is no search alias {self.name}.", hint="Run `tailrace apply`.") from error
+        except AuthorizationException:
+            raise
         except NoConnection as error:
             raise Unreachable("OpenSearch does not answer.", detail=type(error).__name__) from error
         except TransportError as error:

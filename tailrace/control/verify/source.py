@@ -1,4 +1,4 @@
-"""Rows of a captured table, read through psycopg2: the whole table once, or some keys again with their xmin.
+"""Rows of a captured table, read through psycopg2: the whole table or parts of it, or some keys again with their xmin.
 
 Values are taken from Postgres' own text form by the casts of ``reading``, so that no driver default decides: json stays
 text, numeric is an exact Decimal, timestamptz a datetime in UTC. Generated columns are left out: the source does not
@@ -7,6 +7,7 @@ publish them.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +17,17 @@ import psycopg2.extras
 
 from tailrace.control.verify import reading
 from tailrace.control.verify.expected import text
-from tailrace.errors import ProjectError
+from tailrace.control.verify.meter import Meter
+from tailrace.control.verify.ranges import Ranges
+from tailrace.errors import ProjectError, Unreachable
 from tailrace.source import catalogue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from tailrace.conforming import Row
     from tailrace.control.verify.reading import Read
+    from tailrace.control.verify.replica import Replica
 
 Key = tuple[str, ...]
 PAGE = 5_000
@@ -38,10 +42,11 @@ class Version:
 
 
 class Source:
-    """One database, read in repeatable-read transactions of one table each."""
+    """One database, or its replica, read in repeatable-read transactions of one table each."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, meter: Meter | None = None, replica: Replica | None = None) -> None:
+        self._url, self._replica = url if replica is None else replica.url, replica
+        self._meter = meter or Meter()
         self._tables: dict[str, catalogue.Table] = {}
 
     def table(self, name: str) -> catalogue.Table:
@@ -53,16 +58,27 @@ class Source:
             raise ProjectError(f"The captured table {name} does not exist.", hint="Run `tailrace check`.")
         return self._tables[name]
 
-    def rows(self, table: str) -> Iterator[Row]:
-        """Yield every row of a table, of one snapshot."""
-        take = self._taking(table)
-        names = self._selected(table)
+    @contextmanager
+    def snapshot(self, table: str) -> Iterator[Snapshot]:
+        """Open one snapshot of a table."""
         with catalogue.session(self._url) as connection:
             _steady(connection)
-            with connection.cursor(name="tailrace_verify") as cursor:
-                cursor.itersize = PAGE
-                cursor.execute(f"SELECT {names} FROM {catalogue.quote(table)}")
-                yield from map(take, cursor)
+            try:
+                yield Snapshot(connection, self._meter, table, self._plain(table), self._taking(table))
+            except psycopg2.errors.SerializationFailure as error:  # of a standby: rows were removed that it still needs
+                raise Unreachable(
+                    "The replica gave up a long read for the sake of its replay.",
+                    hint="Raise max_standby_streaming_delay there, or switch hot_standby_feedback on.",
+                ) from error
+
+    def layout(self, table: str) -> str:
+        """Return what the rows of a table are made of."""
+        return ", ".join(f"{column.name} {column.shown}" for column in self._columns(table))
+
+    def catch_up(self) -> None:
+        """Return once what is read here is as new as what a store may have by now: at once, unless it is a replica."""
+        if self._replica is not None:
+            self._replica.catch_up()
 
     def versions(self, table: str, key: Sequence[str], wanted: Sequence[Key]) -> dict[Key, Version]:
         """Return the rows under some keys as they are now; keys that no row has are left out."""
@@ -70,8 +86,9 @@ class Source:
         with catalogue.session(self._url) as connection:
             connection.autocommit = True
             _read_as_text(connection)
-            for start in range(0, len(wanted), PAGE):
-                found |= self._some(connection, table, key, wanted[start : start + PAGE])
+            paced = list(self._meter.over(f"{table} again", wanted))
+            for start in range(0, len(paced), PAGE):
+                found |= self._some(connection, table, key, paced[start : start + PAGE])
         return found
 
     def _some(
@@ -103,6 +120,10 @@ class Source:
     def _columns(self, table: str) -> list[catalogue.Column]:
         return [column for column in self.table(table).columns if not column.generated]
 
+    def _plain(self, table: str) -> str:
+        """Return the columns for a statement without parameters."""
+        return ", ".join(reading.expression(column, _quoted(column.name)) for column in self._columns(table))
+
     def _selected(self, table: str, prefix: str = "") -> str:
         columns = self._columns(table)
         return ", ".join(reading.expression(column, prefix + catalogue_name(column.name)) for column in columns)
@@ -121,6 +142,82 @@ class Source:
             return row
 
         return take
+
+
+class Snapshot:
+    """One table as it was at one moment."""
+
+    def __init__(
+        self, connection: pg.connection, meter: Meter, table: str, names: str, take: Callable[[Sequence[Any]], Row]
+    ) -> None:
+        self._connection, self._meter, self._take = connection, meter, take
+        self._table, self._names = table, names
+        self._place = catalogue.quote(table)
+
+    def cut(self, column: str, kind: str, rows: int) -> Ranges:
+        """Cut the table into ranges of so many rows."""
+        name = _quoted(column)
+        ordered = f"SELECT {name}::text AS bound, row_number() OVER (ORDER BY {name}) - 1 AS place FROM {self._place}"
+        found = self._all(f"SELECT bound FROM ({ordered}) q WHERE place > 0 AND place % {rows} = 0 ORDER BY place")
+        bounds = dict.fromkeys(int(bound) if kind == "number" else bound for (bound,) in found)
+        return Ranges(column, kind, tuple(bounds))
+
+    def digests(self, ranges: Ranges) -> dict[int, str]:
+        """Return a digest of each range that holds rows: their number, and two sums of 64-bit hashes of their text."""
+        row = f"SELECT {_range_of(ranges)} AS part, ROW({self._names})::text AS shown FROM {self._place}"
+        hashed = "count(*), sum(hashtextextended(shown, 0)), sum(hashtextextended(shown, 1))"
+        found = self._all(f"SELECT part, {hashed} FROM ({row} OFFSET 0) q GROUP BY part")
+        return {part: f"{count}:{first}:{second}" for part, count, first, second in found}
+
+    def rows(self, ranges: Ranges | None = None, numbers: Collection[int] = ()) -> Iterator[Row]:
+        """Yield every row, or those of some ranges."""
+        where = "" if ranges is None or not ranges.bounds else f" WHERE {_within(ranges, numbers)}"
+        with self._connection.cursor(name="tailrace_verify") as cursor:
+            cursor.itersize = PAGE
+            cursor.execute(f"SELECT {self._names} FROM {self._place}{where}")
+            yield from self._meter.over(self._table, map(self._take, cursor), self._estimate())
+
+    def _estimate(self) -> int:
+        """Return about how many rows there are; 0 where nobody has counted."""
+        ((count,),) = self._all(
+            "SELECT greatest(reltuples, 0)::int8 FROM pg_class WHERE oid = %s::regclass", self._place
+        )
+        return int(count)
+
+    def _all(self, sql: str, *parameters: str) -> list[Any]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql, parameters or None)
+            return cursor.fetchall()
+
+
+def _range_of(ranges: Ranges) -> str:
+    """Return the SQL of the range that a row is in; bounds are numbers and UUIDs, which need no quoting but quotes."""
+    if not ranges.bounds:
+        return "0"
+    type_ = "int8" if ranges.kind == "number" else "uuid"
+    listed = ",".join(map(str, ranges.bounds))
+    name = _quoted(ranges.column)
+    return f"coalesce(width_bucket({name}::{type_}, '{{{listed}}}'::{type_}[]), -1)"
+
+
+def _within(ranges: Ranges, numbers: Collection[int]) -> str:
+    """Return the SQL that is true for the rows of some ranges."""
+    name = _quoted(ranges.column)
+    sides = [
+        " AND ".join(
+            part
+            for part in (low is not None and f"{name} >= '{low}'", high is not None and f"{name} < '{high}'")
+            if part
+        )
+        or "true"
+        for low, high in ranges.spans(numbers)
+    ]
+    return " OR ".join(f"({side})" for side in sides) or "false"
+
+
+def _quoted(column: str) -> str:
+    """Return a column's name quoted for SQL without parameters."""
+    return '"' + column.replace('"', '""') + '"'
 
 
 def catalogue_name(column: str) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from tailrace.contract import Contract
+    from tailrace.control.verify.ranges import Part, Ranges
     from tailrace.targets import Sink, Target
 
 Fields = dict[str, Any]
@@ -45,6 +46,7 @@ class Seen:
     fields: Fields
     key: tuple[str, ...] | None
     pair: Pair | None  # None: it belongs to no declared record
+    version: int | None = None  # of the change that made it, where the store keeps that
 
 
 class Store(Protocol):
@@ -61,10 +63,16 @@ class Store(Protocol):
     def expected(self, pair: Pair, record: Mapping[str, Any]) -> tuple[str, Fields]:
         """Return identity and fields of a record as they have to be here, or raise Unfit."""
 
-    def scan(self) -> Iterator[Seen]:
-        """Yield everything that is there."""
+    def scan(self, part: Part | None = None) -> Iterator[Seen]:
+        """Yield everything that is there, or at least what is in some ranges of the table's keys."""
 
-    def fetch(self, pair: Pair, identities: Sequence[str]) -> dict[str, Fields]:
+    def digests(self, pair: Pair, ranges: Ranges) -> dict[int, str] | None:
+        """Return a digest of each range that holds something, which the store makes itself; None where it cannot.
+
+        A digest is another one after anything in the range was written, whoever did that.
+        """
+
+    def fetch(self, pair: Pair, identities: Sequence[str]) -> dict[str, Seen]:
         """Return what is there now under some identities; absent ones are left out."""
 
     def may_be_gone(self, fields: Fields) -> bool:

@@ -89,10 +89,6 @@ class Kept:
         """Write the proofs."""
         self._write(PROOFS, {name: proofs.as_dict() for name, proofs in self.tables.items()})
 
-    def begin(self, named: str) -> None:
-        """Begin a run anew."""
-        self._write(RUN, {"run": named, "stores": {}})
-
     def resume(self, named: str) -> dict[str, Any]:
         """Return what an interrupted run has read, by store; Refused where there is none, or not of this project."""
         found = self._read(RUN)

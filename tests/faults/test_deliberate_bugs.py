@@ -6,13 +6,16 @@ which the engine as it is comes out equal, here or in test_crash_points.py.
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from confluent_kafka import Consumer
 
+from tailrace import topics
 from tailrace.crashpoint import Processor, SinkWorker
-from tailrace.deadline import wait_for
+from tailrace.deadline import Deadline, wait_for
 from tailrace.testing import parcel
 from tests.conformed import PARTITIONS
 from tests.mortal import Mortal, Parcels, Readings, with_bug
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.providers import RunningStack
+
+REBALANCES, REBALANCED_WITHIN = 6, 60.0
 
 
 @contextmanager
@@ -111,3 +116,69 @@ def test_images_that_are_not_in_the_changelog_are_a_difference_after_a_kill(
         found = readings.differences()
     assert any("was not sent: its TOAST value is unchanged" in line for line in found), found
     assert any("is different" in line for line in found), found
+
+
+class Crowd:
+    """A member of the processor's group that comes and goes, and commits nothing: each time two rebalances."""
+
+    def __init__(self, readings: Readings) -> None:
+        self._topic = readings.raw
+        self._config = {
+            "bootstrap.servers": readings.endpoints.kafka, "group.id": topics.group(readings.name, "conform"),
+            "partition.assignment.strategy": "roundrobin", "enable.auto.commit": False, "log_level": 2,
+            "session.timeout.ms": 6000, "heartbeat.interval.ms": 200,
+        }  # fmt: skip
+
+    def come_and_go(self) -> None:
+        """Join the group, have a partition for a moment, and leave."""
+        consumer, joined = Consumer(self._config), threading.Event()
+        consumer.subscribe([self._topic], on_assign=lambda *_: joined.set())
+        end = Deadline.after(REBALANCED_WITHIN)
+        while not joined.is_set() and not end.passed():
+            consumer.poll(0.1)
+        consumer.close()
+        assert joined.is_set(), "the group takes no member"
+
+
+@contextmanager
+def load(readings: Readings, start: int) -> Iterator[None]:
+    """Write one row after the other as long as it lasts."""
+    over = threading.Event()
+
+    def write() -> None:
+        number = start
+        while not over.wait(0.01):
+            readings.put(number, "c")
+            readings.outbox.flush(30)
+            number += 1
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(60)
+
+
+def wait_until_beyond(readings: Readings, offset: int) -> None:
+    """Wait until what came after a moment is committed, so that what was before it was seen or dropped."""
+    wait_for(lambda: sum(readings.committed().values()) > offset, timeout=60, what=f"{offset} to be committed")
+
+
+def test_a_batch_that_is_dropped_across_a_rebalance_is_a_difference(stack: RunningStack, tmp_path: Path) -> None:
+    found: list[str] = []
+    with readings_with("batch-dropped", stack, tmp_path) as readings:
+        crowd, turns = Crowd(readings), 0
+        readings.put(1, "c")
+        readings.outbox.flush(30)
+        readings.settle()  # it is a member by now
+        while not found and turns < REBALANCES:
+            turns += 1
+            with load(readings, 10_000 * turns):
+                crowd.come_and_go()
+                wait_until_beyond(readings, sum(readings.ends().values()))
+            readings.settle()
+            found = readings.differences()
+    assert found, f"{turns} members came and went"
+    assert all(line.endswith("is missing") for line in found), found

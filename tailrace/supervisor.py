@@ -9,6 +9,7 @@ state besides the children.
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from tailrace.deadline import Deadline
 from tailrace.endpoints import STATE_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 FIRST_PAUSE, LONGEST_PAUSE, SETTLED = 1.0, 60.0, 30.0
@@ -47,6 +48,7 @@ class Child:
     name: str
     command: Sequence[str]
     log_path: Path
+    environment: Mapping[str, str] = field(default_factory=dict)  # besides this process's own
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     pause: float = FIRST_PAUSE
@@ -61,6 +63,7 @@ class Child:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
+                env={**os.environ, **self.environment},
                 start_new_session=True,
                 preexec_fn=die_with_parent,  # noqa: PLW1509 - Linux only, calls prctl and nothing else
             )
@@ -85,12 +88,16 @@ class Child:
 
 @dataclass
 class Supervisor:
-    """The children of one project; ``run`` blocks until ``stop`` is set."""
+    """The children of one project; ``run`` blocks until ``stop`` is set.
+
+    ``parted`` hears of each that stopped as asked.
+    """
 
     folder: Path
     children: list[Child]
     stop: threading.Event = field(default_factory=threading.Event)
     report: Callable[[str], None] = print
+    parted: Callable[[Child], None] = lambda _: None
 
     def held(self, child: Child) -> bool:
         """Say whether a command that lives asks that a worker stays down for the moment."""
@@ -115,6 +122,8 @@ class Supervisor:
         if code is not None:
             child.schedule(code)
             self._say(child, code)
+            if code == 0:
+                self.parted(child)
         if child.process is None and time.monotonic() >= child.not_before and not self.held(child):
             child.start()
             log.info("worker started", worker=child.name, pid=child.process.pid if child.process else None)
@@ -138,3 +147,6 @@ class Supervisor:
                 log.warning("worker did not stop in time and is killed", pid=process.pid)
                 process.kill()
                 process.wait(10)
+        for child in self.children:
+            if child.reap() == 0:
+                self.parted(child)

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+import structlog
 
-from tailrace import logs, project
+from tailrace import logs, membership, project, topics
 from tailrace.cli.context import err, project_option
 from tailrace.endpoints import STATE_FOLDER
-from tailrace.errors import UsageError
+from tailrace.errors import Unreachable, UsageError
 from tailrace.supervisor import Child, Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+log = structlog.get_logger()
 
 port_option = click.option(
     "--health-port",
@@ -72,20 +81,42 @@ def run_all(folder: Path, only: tuple[str, ...]) -> None:
     unknown = sorted(set(only) - set(names))
     if unknown:
         raise UsageError(f"There is no worker {', '.join(unknown)}.", hint=f"Known: {', '.join(names)}.")
-    supervisor = Supervisor(
-        folder=loaded.folder,
-        children=[child(loaded.folder, name, kind) for name, kind in names.items() if not only or name in only],
-        report=err.print,
-    )
-    stop_on_signals(supervisor.stop)
-    logs.configure()
-    supervisor.run()
+    with membership.claimed(loaded.folder) as instance:
+        named = bool(os.environ.get(membership.INSTANCE))  # by the user, who knows better
+        environment = {membership.INSTANCE: instance} if instance and not named else {}
+        supervisor = Supervisor(
+            folder=loaded.folder,
+            children=[
+                child(loaded.folder, name, kind, environment)
+                for name, kind in names.items()
+                if not only or name in only
+            ],
+            report=err.print,
+            parted=partial(let_go, loaded),
+        )
+        stop_on_signals(supervisor.stop)
+        logs.configure()
+        supervisor.run()
 
 
-def child(folder: Path, name: str, kind: str) -> Child:
+def child(folder: Path, name: str, kind: str, environment: Mapping[str, str]) -> Child:
     """Return one worker as a child of the supervisor."""
     command = [sys.executable, "-m", "tailrace", "run", kind, name, "--project", str(folder)]
-    return Child(name=name, command=command, log_path=folder / STATE_FOLDER / "logs" / f"{name}.log")
+    log_path = folder / STATE_FOLDER / "logs" / f"{name}.log"
+    return Child(name=name, command=command, log_path=log_path, environment=environment)
+
+
+def let_go(loaded: project.Project, stopped: Child) -> None:
+    """Take a worker that stopped as asked out of its group; where Kafka is away its session runs out."""
+    name = membership.member(stopped.name, stopped.environment)
+    if name is None:
+        return
+    from tailrace.control.leaving import leave  # noqa: PLC0415 - only here, and slow to import
+
+    try:
+        leave(loaded.endpoints.kafka, topics.group(loaded.name, stopped.name), name)
+    except Unreachable as error:
+        log.warning("a worker that stopped stays a member for a while", worker=stopped.name, reason=str(error))
 
 
 def stop_on_signals(stop: threading.Event) -> None:

@@ -2,13 +2,12 @@
 
 At start it waits, and says so, while Kafka, the registry or a store is down; it refuses to run when the topics are not
 those of the epoch. When a message needs a newer contract, its sinks are opened again under it and the partitions stay.
-TAILRACE_INSTANCE names a static group member (a pod's ordinal, say): its restarts then move no partition.
+TAILRACE_INSTANCE names a static group member (tailrace.membership): its restarts then move no partition.
 """
 
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import threading
 from contextlib import ExitStack, closing
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from tailrace import deadline, epoch, health, topics
+from tailrace import deadline, epoch, health, membership, topics
 from tailrace.errors import Retryable, Unreachable
 from tailrace.kafka import KafkaAdmin, Outbox
 from tailrace.registry import Registry
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
 
 COMMITTED_SECONDS = 10.0
 REGISTRY_SECONDS = 10.0  # asked again inside one attempt of a batch
-INSTANCE = "TAILRACE_INSTANCE"
 COLLECT = (50_000, 20, 100)
 
 log = structlog.get_logger()
@@ -233,13 +231,13 @@ READING: dict[str, Any] = {
 
 def consumer_config(project: Project, name: str) -> dict[str, Any]:
     """Return the settings of the worker's group member."""
-    instance = os.environ.get(INSTANCE, "")
+    static = membership.member(name)
     return {
         "bootstrap.servers": project.endpoints.kafka,
         "group.id": topics.group(project.name, name),
         "client.id": f"{project.name}.{name}",
-        **({"group.instance.id": f"{name}-{instance}"} if instance else {}),
-        "session.timeout.ms": 45_000 if instance else 10_000,
+        **({"group.instance.id": static} if static else {}),
+        "session.timeout.ms": 45_000 if static else 10_000,
         "heartbeat.interval.ms": 1_000,
         "queued.max.messages.kbytes": 256
         * project.settings.worker(name).buffer_mb,  # a quarter: read ahead of the lanes

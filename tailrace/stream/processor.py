@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ import structlog
 import uvloop
 from yarl import URL
 
-from tailrace import epoch, evolution, topics
+from tailrace import epoch, evolution, membership, topics
 from tailrace.endpoints import STATE_FOLDER
 from tailrace.errors import Fatal, Refused, TailraceError, Unreachable
 from tailrace.health import Health, HealthServer, RunFile
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
 BATCH_ROWS = 4000
 START_PAUSES = (0.5, 1.0, 2.0, 5.0)
 COLLECT = (100_000, 20, 100)  # gc thresholds: a batch of records is a hundred thousand objects and no cycle
-INSTANCE = "TAILRACE_INSTANCE"  # static group membership, where the environment gives a stable name
 
 log = structlog.get_logger()
 
@@ -224,7 +222,7 @@ def _app(project: Project, name: str, handler: ConformHandler) -> ConformApp:
         topic_allow_declare=False,
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
-        consumer_group_instance_id=os.environ.get(INSTANCE),
+        consumer_group_instance_id=membership.member(name),
         consumer_max_fetch_size=4 << 20,
         broker_max_poll_records=rows,
         broker_commit_interval=0.5,

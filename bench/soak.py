@@ -79,14 +79,19 @@ def change(loaded: project.Project, url: str, changes: int) -> None:
 
 def pending(loaded: project.Project) -> int:
     """Return how many records the group that is furthest behind has before it; an empty topic counts as one."""
+    return max(behind(loaded).values())
+
+
+def behind(loaded: project.Project) -> dict[str, int]:
+    """Return how many records each worker has before it in the topic of customers."""
     admin = KafkaAdmin(loaded.endpoints.kafka)
     hops = dict.fromkeys(loaded.processors, topics.raw(loaded.name, TABLE))
     hops |= dict.fromkeys(loaded.sinks, topics.conformed(loaded.name, "customers"))
-    found = []
+    found = {}
     for name, topic in hops.items():
         done = sum(max(0, offset) for offset in admin.committed(topics.group(loaded.name, name), [topic]).values())
-        found.append((total(admin, topic) or 1) - done)
-    return max(found)
+        found[name] = (total(admin, topic) or 1) - done
+    return found
 
 
 def watch(loaded: project.Project, sizes: dict[str, list[int]], over: threading.Event) -> None:

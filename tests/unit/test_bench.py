@@ -7,7 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from bench.__main__ import MODULES, chosen, main, under_floor
+from bench.__main__ import EXTRA, MODULES, chosen, main, under_floor
 
 
 def test_help_names_every_benchmark_and_what_it_measures() -> None:
@@ -32,9 +32,10 @@ def test_json_lists_the_benchmarks() -> None:
     assert all(entry["measures"] for entry in listed)
 
 
-def test_the_long_one_runs_only_when_it_is_named() -> None:
-    assert "soak" not in chosen([])
-    assert chosen(["soak"]) == ["soak"]
+@pytest.mark.parametrize("name", EXTRA)
+def test_the_long_ones_run_only_when_they_are_named(name: str) -> None:
+    assert name not in chosen([])
+    assert chosen([name]) == [name]
 
 
 @pytest.mark.parametrize(

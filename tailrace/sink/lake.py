@@ -25,7 +25,7 @@ from tailrace.sink.lake_bucket import Bucket
 from tailrace.sink.lake_commits import Commits
 from tailrace.sink.lake_log import Part
 from tailrace.sink.lake_orphans import Orphans, put
-from tailrace.sink.writer import Batching
+from tailrace.sink.writer import Batching, Written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,8 +95,9 @@ class LakeWriter:
         if not rows.kept:
             return rows.rejections
         for _ in range(ATTEMPTS):
-            if self._begin(batch[0], deadline) and self._commit(rows, deadline):
-                return rows.rejections
+            known = self._commit(rows, deadline) if self._begin(batch[0], deadline) else None
+            if known is not None:
+                return Written(tuple(rows.rejections), known)
             self.assigned(batch[0].topic, batch[0].partition, -1)
         raise Retryable("Other writers are at the same partition.", detail=self._folder)
 
@@ -117,14 +118,16 @@ class LakeWriter:
             self._begun.add(place)
         return True
 
-    def _commit(self, rows: parquet.Rows, deadline: Deadline) -> bool:
+    def _commit(self, rows: parquet.Rows, deadline: Deadline) -> int | None:
+        """Add what the log does not have; return how many changes it had, None to look again."""
         fresh = self._fresh(rows, deadline)
+        known = len(rows.kept) - len(fresh.changes)
         if not fresh.changes and not fresh.lost:
-            return True
+            return known
         added = self._put_all(list(lakeobjects.cut(fresh.changes, fresh.rows)), deadline)
         reach(Lake.OBJECTS_PUT)
         part = Part("append", tuple(added), tuple(fresh.lost), seen=frozenset(fresh.seen))
-        return self._commits.append(part, deadline)
+        return known if self._commits.append(part, deadline) else None
 
     def _fresh(self, rows: parquet.Rows, deadline: Deadline) -> _Fresh:
         """Leave out what the log has: nothing to do for a batch that is beyond all that was written before."""

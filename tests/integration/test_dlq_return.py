@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from click.testing import CliRunner
 from confluent_kafka.admin import NewTopic
 
-from tailrace import deadletter, epoch, topics
+from tailrace import aws, deadletter, epoch, topics
 from tailrace.change import OP, VERSION, Provenance
 from tailrace.cli import cli
+from tailrace.control.lake import LakeFolder, LakeReader
 from tailrace.errors import UsageError
 from tailrace.kafka import Outbox
+from tailrace.sink.lake import LakeWriter
 from tailrace.source import unchanged
+from tailrace.targets import LakeTable
 from tailrace.testing import PARCEL, Tape, parcel
 from tests.conformed import Conformed
 from tests.raw import RawPipeline, message, payload, reading
@@ -31,12 +36,14 @@ SINKS = {
     "memory": 'from tailrace.testing import MemorySink\nsink = MemorySink("parcel")\n',
     "lake": 'from tailrace import LakeTable\nsink = LakeTable("parcels", record="parcel")\n',
 }
+LAKE = LakeTable("parcels", record="parcel")
 WEEK = 8 * 24 * 3600 * 1_000_000
 
 
 @pytest.fixture(scope="module")
 def parcels(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Conformed]:
-    made = Conformed(tmp_path_factory.mktemp("parcels") / "project", stack.endpoints, SINKS)
+    settings = f'[lake]\nbucket = "return-{uuid4().hex[:8]}"\n'
+    made = Conformed(tmp_path_factory.mktemp("parcels") / "project", stack.endpoints, SINKS, settings)
     yield made
     made.remove()
 
@@ -93,11 +100,23 @@ def test_a_letter_is_left_where_nobody_takes_it_or_a_delete_may_be_forgotten(par
     assert told(parcels.folder, "memory", "--despite-age") == [("replayed", "")]
 
 
-def test_a_lakes_letter_is_left_with_the_way_on(parcels: Conformed) -> None:
-    forged(parcels, "lake", "lake/parcels")
-    [(how, reason)] = told(parcels.folder, "lake")
-    assert how == "left"
-    assert "tailrace snapshot" in reason
+def test_a_lakes_letter_becomes_one_more_object_once_and_is_no_newer_for_that(parcels: Conformed) -> None:
+    loaded, tape = parcels.load(), Tape(partition=1)
+    newer = [tape.put(parcel(1)), tape.put(parcel(1, note="newer"))][1]
+    with closing(aws.client("s3", loaded.endpoints.s3)) as s3:
+        s3.create_bucket(Bucket=loaded.settings.lake.bucket)
+    with closing(LakeWriter(LAKE, PARCEL, loaded.endpoints, loaded.settings.lake)) as writer:
+        assert not writer.write([newer], timeout=30)
+
+    for expected in ("replayed", "stale"):
+        forged(parcels, "lake", "lake/parcels", first_failed_us=deadletter.now_us() - WEEK)
+        assert told(parcels.folder, "lake") == [(expected, "")]
+
+    lake = LakeReader(LakeFolder(loaded.endpoints.s3, loaded.settings.lake.bucket, "conformed", "parcels", ("id",)))
+    assert lake.rows("SELECT note, _offset FROM objects ORDER BY 2") == [
+        {"note": "parcel 1", "_offset": 0}, {"note": "newer", "_offset": 1},
+    ]  # fmt: skip
+    assert lake.rows("SELECT note FROM current") == [{"note": "newer"}]
 
 
 def test_a_letter_that_cannot_be_read_fails_again_and_counts(parcels: Conformed) -> None:

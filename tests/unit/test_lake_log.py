@@ -371,3 +371,16 @@ def test_a_rejected_change_is_in_no_object_and_the_others_are_logged() -> None:
 
     assert [each.position for each in rejections] == [1]
     assert bucket.logged() == marks([batch[0], batch[2]])
+
+
+def test_a_change_that_was_parked_and_is_put_back_beside_a_running_worker_is_there_once() -> None:
+    bucket, batch = MemoryBucket(), changes(9)
+    worker = writer(bucket.user())
+    write(worker, [*batch[:2], *batch[3:5]])  # 2 was refused
+
+    back = [writer(bucket.user()).write([batch[2]], timeout=30) for _ in range(2)]
+    write(worker, batch[5:])
+    again = writer(bucket.user()).write(batch, timeout=30)  # a replay, from before it
+
+    assert [getattr(each, "stale", None) for each in (*back, again)] == [0, 1, 9]
+    assert bucket.logged() == bucket.stored() == marks(batch)

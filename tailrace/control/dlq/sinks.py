@@ -2,8 +2,8 @@
 
 The sink of the project is opened as a worker opens it, under the contracts in force, and each change is written with
 its original version: the store's guard decides, and where it holds newer data the letter is over. A letter that failed
-before any sink goes to all sinks of the worker. A lake is not written: its objects are named by the offsets they hold,
-and a row between them has no place.
+before any sink goes to all sinks of the worker. A lake takes a letter as one more object: a change that its log has
+already is left out, and readers order changes by version, so an old one stays old wherever it lies.
 """
 
 from __future__ import annotations
@@ -35,11 +35,7 @@ if TYPE_CHECKING:
     from tailrace.targets import Sink, Target
 
 EVOLUTIONS = 3  # newer contracts that one letter may ask for
-
-NO_LAKE = (
-    "A lake's objects are named by the offsets they hold: a row put back has no place among them."
-    " `tailrace snapshot TABLE` writes the row as it is now as a new change; then drop the letter."
-)
+REMEMBERING = (LakeTable, SearchIndex)  # stores that never forget that a row was deleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +136,7 @@ class ToSinks:
         if not sinks:
             there = ", ".join(sorted(title(target) for target, _ in self._pairs()))
             return Outcome(parked, LEFT, f"The worker has no sink {letter.sink} for it any more. It has: {there}.")
-        if any(isinstance(target, LakeTable) for target, _ in sinks):
-            return Outcome(parked, LEFT, NO_LAKE)
-        guarded = all(isinstance(target, SearchIndex) for target, _ in sinks)
+        guarded = all(isinstance(target, REMEMBERING) for target, _ in sinks)
         if outlived(letter) and not guarded and not self._despite_age:
             return Outcome(parked, LEFT, FORGOTTEN)
         try:

@@ -6,7 +6,19 @@ These are the names that a project's own files (processors/, sinks/) may import;
 from tailrace.change import Change, Rejection
 from tailrace.conforming import Row, conform
 from tailrace.errors import Fatal, Rejected, Retryable
-from tailrace.targets import DynamoDBTable, GeoPoint, Index, LakeTable, Mirror, Nested, Object, SearchIndex, Sink, Text
+from tailrace.targets import (
+    DynamoDBTable,
+    GeoPoint,
+    Index,
+    LakeTable,
+    Mirror,
+    Nested,
+    Object,
+    RawLakeTable,
+    SearchIndex,
+    Sink,
+    Text,
+)
 
 __all__ = [
     "Change",
@@ -18,6 +30,7 @@ __all__ = [
     "Mirror",
     "Nested",
     "Object",
+    "RawLakeTable",
     "Rejected",
     "Rejection",
     "Retryable",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tailrace.change import VERSION
-from tailrace.targets import DynamoDBTable, LakeTable, SearchIndex
+from tailrace.targets import DynamoDBTable, LakeTable, RawLakeTable, SearchIndex
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -177,6 +177,8 @@ def title(declared: Target | Sink) -> str:
         return f"dynamodb/{declared.table}"
     if isinstance(declared, LakeTable):
         return f"lake/{declared.table}"
+    if isinstance(declared, RawLakeTable):
+        return f"lake/{declared.folder}"
     return f"search/{declared.alias}" if isinstance(declared, SearchIndex) else type(declared).__name__
 
 

@@ -70,6 +70,13 @@ class Epoch:
         found = sorted((int(number), offsets[topic]) for number, offsets in self.begins.items() if topic in offsets)
         return Ages(found, first=1 if topic in self.topics else self.epoch)
 
+    def born(self, topic: str) -> int:
+        """Return the epoch in which the present life of a raw topic began: with a recreated one offsets begin anew."""
+        found = sorted((int(number), offsets[topic]) for number, offsets in self.begins.items() if topic in offsets)
+        if found and not any(found[0][1]):
+            return found[0][0]
+        return 1 if topic in self.topics else self.epoch
+
     def followed(self, now: Epoch, ends: Begins) -> Epoch:
         """Return the next epoch: ``now`` is the cluster and the server, ``ends`` where the raw topics end.
 

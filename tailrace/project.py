@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tailrace import connector, contract, endpoints, settings
+from tailrace import connector, contract, endpoints, settings, topics
 from tailrace.conforming import ConformFunction
 from tailrace.errors import ProjectError, UsageError
-from tailrace.targets import DynamoDBTable, LakeTable, SearchIndex, Sink
+from tailrace.targets import DynamoDBTable, LakeTable, RawLakeTable, SearchIndex, Sink
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -122,11 +122,22 @@ class Project:
         names = [record for declared in self.sink(sink) for record in records(declared)]
         return tuple(dict.fromkeys(names))
 
+    def raw_tables_of(self, sink: str) -> tuple[str, ...]:
+        """Return the tables whose raw topics one sink module takes as they are, each once."""
+        return tuple(dict.fromkeys(each.table for each in self.sink(sink) if isinstance(each, RawLakeTable)))
+
+    def topics_of(self, sink: str) -> dict[str, str]:
+        """Return the topics that one sink module reads, each with its table."""
+        conformed = {topics.conformed(self.name, record): self.table_of(record) for record in self.records_of(sink)}
+        return conformed | {topics.raw(self.name, table): table for table in self.raw_tables_of(sink)}
+
 
 def records(declared: Target | Sink) -> tuple[str, ...]:
-    """Return the records that one declaration takes."""
+    """Return the records that one declaration takes; what takes a raw topic takes none."""
     if isinstance(declared, DynamoDBTable | LakeTable | SearchIndex):
         return (declared.record,)
+    if isinstance(declared, RawLakeTable):
+        return ()
     return tuple(declared.records)
 
 
@@ -137,7 +148,7 @@ def load(folder: Path) -> Project:
         source,
         contracts={path.stem: contract.load(path) for path in sorted((source.folder / "schemas").glob("*.avsc"))},
         sinks={
-            path.stem: _declared(module, (DynamoDBTable, LakeTable, SearchIndex, Sink))
+            path.stem: _declared(module, (DynamoDBTable, LakeTable, RawLakeTable, SearchIndex, Sink))
             for path, module in _modules(source.folder / "sinks")
         },
     )
@@ -216,7 +227,18 @@ def _validate(project: Project) -> None:
         for record in project.records_of(sink):
             project.contract(record)
             project.table_of(record)
+        _validate_raw(project, sink)
     _validate_outboxes(project)
+
+
+def _validate_raw(project: Project, sink: str) -> None:
+    for table in project.raw_tables_of(sink):
+        if table not in project.connector.tables:
+            raise ProjectError(
+                f"sinks/{sink}.py takes the raw topic of {table}, which is not captured.",
+                detail=f"Captured: {', '.join(project.connector.tables)}.",
+                hint=f"Add it to table.include.list in connectors/{project.connector.name}.json.",
+            )
 
 
 def _validate_outboxes(project: Project) -> None:

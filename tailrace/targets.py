@@ -117,6 +117,28 @@ class LakeTable:
     record: str
     zone: str = "conformed"
 
+    @property
+    def folder(self) -> str:
+        """Where its objects are in the lake's bucket."""
+        return f"{self.zone}/{self.table}"
+
+
+@dataclass(frozen=True)
+class RawLakeTable:
+    """Every record of a captured table's raw topic, byte for byte, as Parquet objects under ``<zone>/<name>/``.
+
+    ``table`` is ``schema.table``. It is history beyond Kafka's retention: nothing is decoded, so nothing is refused.
+    """
+
+    name: str
+    table: str
+    zone: str = "raw"
+
+    @property
+    def folder(self) -> str:
+        """Where its objects are in the lake's bucket."""
+        return f"{self.zone}/{self.name}"
+
 
 @dataclass(frozen=True)
 class Text:
@@ -172,7 +194,8 @@ class SearchIndex:
     load_refresh_seconds: float | None = 30.0
 
 
-Target = DynamoDBTable | LakeTable | SearchIndex
+RecordTarget = DynamoDBTable | LakeTable | SearchIndex  # what takes a conformed record
+Target = RecordTarget | RawLakeTable
 
 
 def template_fields(template: str) -> tuple[str, ...]:

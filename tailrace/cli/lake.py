@@ -21,11 +21,12 @@ from tailrace.control import lake_export
 from tailrace.control.lake import LakeFolder, LakeReader
 from tailrace.control.lake_compact import MIB, Bin, Compacted, Compactor
 from tailrace.control.lake_export import FORMATS, latest_sql
-from tailrace.errors import UsageError
+from tailrace.errors import Refused, UsageError
 from tailrace.sink.lake_bucket import Bucket
-from tailrace.targets import LakeTable
+from tailrace.targets import LakeTable, RawLakeTable
 
 if TYPE_CHECKING:
+    from tailrace.contract import Contract
     from tailrace.project import Project
     from tailrace.sink.lake_log import Stored
 
@@ -79,7 +80,7 @@ def latest(table: str, folder: Path, *, as_of: datetime | None, form: str | None
     loaded = project.load(folder)
     found, moment = find(loaded, table), as_of.replace(tzinfo=UTC) if as_of else None
     if sql:
-        click.echo(latest_sql(found, loaded.contract(target(loaded, table).record), table, moment))
+        click.echo(latest_sql(found, _contract(loaded, table), table, moment))
         return
     chosen = form or next((each for each in FORMATS if path and path.suffix == f".{each}"), "csv")
     with TemporaryDirectory(prefix="tailrace-latest-") as scratch:
@@ -161,15 +162,29 @@ def _merged(each: Bin, made: Stored | None) -> None:
 def find(loaded: Project, table: str) -> LakeFolder:
     """Return the folder of a table that the project writes to the lake, or raise UsageError."""
     found = target(loaded, table)
-    key = loaded.contract(found.record).key
-    return LakeFolder(loaded.endpoints.s3, loaded.settings.lake.bucket, found.zone, found.table, key)
+    place = loaded.endpoints.s3, loaded.settings.lake.bucket, found.zone
+    if isinstance(found, RawLakeTable):
+        return LakeFolder(*place, found.name, ("key",), raw=True)
+    return LakeFolder(*place, found.table, loaded.contract(found.record).key)
 
 
-def target(loaded: Project, table: str) -> LakeTable:
-    """Return the declaration of a table of the lake, or raise UsageError."""
-    declared = [each for sinks in loaded.sinks.values() for each in sinks if isinstance(each, LakeTable)]
+def target(loaded: Project, table: str) -> LakeTable | RawLakeTable:
+    """Return the declaration of a table of the lake, or raise UsageError; a raw table is called by its folder."""
+    kinds = (LakeTable, RawLakeTable)
+    declared = [each for sinks in loaded.sinks.values() for each in sinks if isinstance(each, kinds)]
     for each in declared:
-        if each.table == table:
+        if _called(each) == table:
             return each
-    known = ", ".join(sorted(each.table for each in declared)) or "none"
+    known = ", ".join(sorted(map(_called, declared))) or "none"
     raise UsageError(f"The project writes no table {table} to the lake.", hint=f"Known: {known}.")
+
+
+def _called(each: LakeTable | RawLakeTable) -> str:
+    return each.folder if isinstance(each, RawLakeTable) else each.table
+
+
+def _contract(loaded: Project, table: str) -> Contract:
+    found = target(loaded, table)
+    if isinstance(found, RawLakeTable):
+        raise Refused(f"{table} holds raw envelopes, which have no view.", hint="docs/lake.md has SQL for them.")
+    return loaded.contract(found.record)

@@ -151,6 +151,8 @@ def show(report: Report, examples: int) -> None:
             out.print(line, markup=False)
     for fault in report.faults:
         out.print(fault, markup=False, style="red")
+    for note in report.notes:
+        out.print(note, markup=False)
     for sink in report.unverified:
         out.print(f"not verified: the sink {sink} is your own class and offers no read()", markup=False)
     moving = sum(check.moving for check in report.checks)

@@ -2,8 +2,9 @@
 
 A marker is written to the heartbeat table. When Connect has committed a source offset past it and its token shows in
 the heartbeat's raw topic, everything before it is in Kafka. The end offsets at that moment have to be passed by each
-processor's group, the end offsets of what those wrote by each sink's group. Filtered rows, idle partitions and dead
-letters need no special case. Every wait shares one deadline; what did not pass is named, with the reason if seen.
+processor's group, the end offsets of what those wrote by each sink's group; raw topics that a sink takes are passed by
+its group as well. Filtered rows, idle partitions and dead letters need no special case. Every wait shares one deadline;
+what did not pass is named, with the reason if seen.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ GONE_FOR = 20.0  # seconds without any member before a group counts as not runni
 
 @dataclass(frozen=True, slots=True)
 class Crossed:
-    """A position that every sink has passed: ``lsn`` in the source, ends of the raw and the conformed topics."""
+    """A position that every sink has passed: ``lsn`` in the source, ends of the raw topics and of what sinks read.
+
+    ``conformed`` has raw topics too, where a sink takes them.
+    """
 
     lsn: int
     raw: Mapping[Place, int]
@@ -87,11 +91,10 @@ class Barrier:
         return ends
 
     def sinks(self) -> Offsets:
-        """Wait until every sink has passed the present ends of the conformed topics; return those."""
+        """Wait until every sink has passed the present ends of the topics that it reads; return those."""
         ends: Offsets = {}
         for name in self._project.sinks:
-            names = [topics.conformed(self._project.name, record) for record in self._project.records_of(name)]
-            ends |= self._group("sink", name, names)
+            ends |= self._group("sink", name, list(self._project.topics_of(name)))
         return ends
 
     def _group(self, kind: str, name: str, names: list[str]) -> Offsets:

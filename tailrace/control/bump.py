@@ -1,6 +1,7 @@
 """``tailrace epoch bump``: the one way out when an epoch has ended, whatever ended it.
 
-1. Processors stop (and sinks, where a conformed topic was recreated or grows): nobody writes with the old number.
+1. Processors stop (and sinks that read a raw topic, or a topic that was recreated or grows): nobody writes with the old
+   number.
 2. The connector stops; what is missing in source and Kafka is made, topics with too few partitions grow.
 3. Groups are set to the beginning of what was recreated, which only the last epoch's record tells. The next one is
    written to the control topic, with the raw topics' ends: what lies before them keeps its epoch.
@@ -85,9 +86,7 @@ def intent(project: Project, facts: Facts) -> Intent:
     changing = fresh | set(growing)
     stopping = [name for name in project.processors if project.tables_of(name)]
     stopping += [
-        name
-        for name in project.sinks
-        if changing & {topics.conformed(project.name, record) for record in project.records_of(name)}
+        name for name in project.sinks if project.raw_tables_of(name) or changing & set(project.topics_of(name))
     ]
     return Intent(recorded, recorded.epoch + 1, why, growing, fresh, tuple(stopping))
 
@@ -118,7 +117,7 @@ def first_offsets(project: Project, worker: str, fresh: frozenset[str], starts: 
             if {topics.raw(project.name, table), topics.conformed(project.name, project.record_of(table))} & fresh
         }
     else:
-        again = {topics.conformed(project.name, record) for record in project.records_of(worker)} & fresh
+        again = set(project.topics_of(worker)) & fresh
     return {place: start for place, start in starts.items() if place[0] in again}
 
 

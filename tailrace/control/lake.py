@@ -34,18 +34,25 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 ATTEMPTS = 3
 MEMORY = "1GB"  # of DuckDB
+THERE = "_op <> 'd'"
 DATE = re.compile(r"/dt=([^/]+)/")
 
 
 @dataclass(frozen=True, slots=True)
 class LakeFolder:
-    """One table of the lake: where it is and the columns of its key."""
+    """One table of the lake: where it is and the columns of its key; ``raw`` says that it holds raw envelopes."""
 
     s3: str
     bucket: str
     zone: str
     table: str
     key: tuple[str, ...]
+    raw: bool = False
+
+    @property
+    def there(self) -> str:
+        """The SQL that is true of the newest change of a key whose row is there."""
+        return "_op <> 'd' AND key IS NOT NULL" if self.raw else THERE
 
     @property
     def path(self) -> str:
@@ -100,7 +107,7 @@ class LakeReader:
             contents = self.contents(date)
             try:
                 objects = self._open(contents.names)
-                with _connection(objects, self._folder.key, logged=contents.logged, as_of=as_of) as connection:
+                with _connection(objects, self._folder, logged=contents.logged, as_of=as_of) as connection:
                     return take(connection, objects.schema)
             except FileNotFoundError as error:
                 if self.contents(date) == contents:
@@ -175,7 +182,7 @@ class LakeReader:
 
 @contextmanager
 def _connection(
-    objects: ds.Dataset, key: Sequence[str], *, logged: bool, as_of: datetime | None
+    objects: ds.Dataset, folder: LakeFolder, *, logged: bool, as_of: datetime | None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a DuckDB connection with the two views over a dataset; beyond its memory it spills to a scratch folder."""
     with TemporaryDirectory(prefix="tailrace-lake-") as spill, closing(duckdb.connect()) as connection:
@@ -183,7 +190,8 @@ def _connection(
             connection.execute(f"SET {name} = '{value}'")
         connection.register("objects", _fit(objects))
         connection.execute(f"CREATE TEMP VIEW history AS {history_sql('objects', logged=logged, as_of=as_of)}")
-        connection.execute(f"CREATE TEMP VIEW current AS {current_sql('objects', key, as_of)}")
+        current = current_sql("objects", folder.key, as_of, folder.there)
+        connection.execute(f"CREATE TEMP VIEW current AS {current}")
         yield connection
 
 
@@ -213,12 +221,12 @@ def history_sql(source: str, *, logged: bool = False, as_of: datetime | None = N
     return f"SELECT * FROM {source}{_until(as_of)}{once}"
 
 
-def current_sql(source: str, key: Sequence[str], as_of: datetime | None = None) -> str:
+def current_sql(source: str, key: Sequence[str], as_of: datetime | None = None, there: str = THERE) -> str:
     """Return the query for the newest version of every key, without the deleted ones and without our columns."""
     columns = ", ".join(quote(name) for name in key)
     age = f"row_number() OVER (PARTITION BY {columns} ORDER BY _version DESC)"
     newest = f"SELECT * FROM {source}{_until(as_of)} QUALIFY {age} = 1"
-    return f"SELECT * EXCLUDE ({', '.join(LAKE_COLUMNS)}) FROM ({newest}) WHERE _op <> 'd'"
+    return f"SELECT * EXCLUDE ({', '.join(LAKE_COLUMNS)}) FROM ({newest}) WHERE {there}"
 
 
 def _until(as_of: datetime | None) -> str:

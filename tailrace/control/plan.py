@@ -21,7 +21,7 @@ from tailrace.control.resources.publication import PublicationResource
 from tailrace.control.resources.schemas import SchemaResource
 from tailrace.control.resources.search import SearchIndexResource
 from tailrace.control.resources.search import declared as declared_indexes
-from tailrace.targets import DynamoDBTable, LakeTable
+from tailrace.targets import DynamoDBTable, LakeTable, RawLakeTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,7 +86,7 @@ def uses_lake(project: Project) -> bool:
     """Say whether any sink of the project writes to the lake's bucket."""
     targets = [target for targets in project.sinks.values() for target in targets]
     return any(
-        isinstance(target, LakeTable) or (isinstance(target, DynamoDBTable) and target.oversize == "s3")
+        isinstance(target, LakeTable | RawLakeTable) or (isinstance(target, DynamoDBTable) and target.oversize == "s3")
         for target in targets
     )
 

@@ -51,5 +51,4 @@ def added(project: Project, steps: Sequence[Step]) -> tuple[Added, ...]:
 
 def _workers(project: Project, table: str) -> tuple[str, ...]:
     processors = [name for name in project.processors if table in project.tables_of(name)]
-    record = project.record_of(table)
-    return (*processors, *(name for name in project.sinks if record in project.records_of(name)))
+    return (*processors, *(name for name in project.sinks if table in project.topics_of(name).values()))

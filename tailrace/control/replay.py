@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tailrace import topics
 from tailrace.control.halt import halted
 from tailrace.errors import Refused, UsageError
-from tailrace.targets import LakeTable
+from tailrace.targets import LakeTable, RawLakeTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -64,7 +64,7 @@ def inputs(project: Project, kind: str, name: str) -> list[str]:
     """Return the topics that a worker reads."""
     if kind == "processor":
         return [topics.raw(project.name, table) for table in project.tables_of(name)]
-    return [topics.conformed(project.name, record) for record in project.records_of(name)]
+    return list(project.topics_of(name))
 
 
 def positions(project: Project, admin: KafkaAdmin, kind: str, name: str) -> Positions:
@@ -124,10 +124,10 @@ def _notes(project: Project, kind: str, name: str, at: Positions, offsets: Offse
         trimmed = sorted({topic for (topic, number) in offsets if at.starts[topic, number] > 0})
         if trimmed:
             yield f"Older records are gone by retention: {', '.join(trimmed)} no longer begin at 0."
-    elif any(isinstance(target, LakeTable) for target in project.sink(name)):
+    elif any(isinstance(target, LakeTable | RawLakeTable) for target in project.sink(name)):
         yield (
             "The lake keeps every change that it has. From these offsets on, changes are added that its log does not"
-            " name, or whose objects are gone from the bucket, as far as the compacted topics still hold them."
+            " name, or whose objects are gone from the bucket, as far as the topics still hold them."
         )
 
 

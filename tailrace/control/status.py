@@ -169,8 +169,7 @@ class Monitor:
         project = self._project
         if self._workers[name] == "processor":
             return {topics.raw(project.name, table): table for table in project.tables_of(name)}
-        names = project.records_of(name)
-        return {topics.conformed(project.name, record): project.table_of(record) for record in names}
+        return project.topics_of(name)
 
     def _flow(
         self,

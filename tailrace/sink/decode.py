@@ -9,7 +9,7 @@ message may be good. It consumes nothing: any object with the six methods of a K
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from tailrace.change import BEFORE, Change, provenance
 from tailrace.contract import build, schema_id
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from tailrace.change import Headers
     from tailrace.contract import Contract
+    from tailrace.sink.rawtopic import RawReader, Timed
 
 
 FRAME = 5  # bytes before an Avro body
@@ -58,11 +59,12 @@ class Evolved(Exception):
 
 
 class Decoder:
-    """Decodes the messages of some conformed topics; safe to share between threads.
+    """Decodes the messages of some topics; safe to share between threads.
 
     ``contracts`` are by topic; ``writer`` returns the compiled schema of a registry id (``Registry.writer``).
     ``settled`` are the (topic, id) that nobody needs to look at: what they have more is not in the contract.
     ``lean`` are the topics whose sinks never look at the record before a change: it is as if it were unknown.
+    ``raw`` are the raw topics, whose messages are taken as they are.
     """
 
     def __init__(
@@ -71,14 +73,17 @@ class Decoder:
         writer: Callable[[int], Any],
         settled: Collection[tuple[str, int]] = frozenset(),
         lean: Collection[str] = frozenset(),
+        raw: Mapping[str, RawReader] | None = None,
     ) -> None:
-        self._contracts, self._lean = contracts, lean
+        self._contracts, self._lean, self._raw = contracts, lean, raw or {}
         self._writer, self._settled = writer, settled
         self._schemas: dict[tuple[str, bytes], Any] = {}  # by topic and frame
 
     def change(self, message: Message) -> Change:
         """Return the Change in a message, or raise Rejected or Evolved."""
         topic, key, value = message.topic(), message.key(), message.value()
+        if topic in self._raw:
+            return self._raw[topic].change(message, cast("Timed", message))
         contract = self._contracts[topic]
         headers = message.headers() or []
         origin = provenance(headers)

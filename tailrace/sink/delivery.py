@@ -18,7 +18,7 @@ from tailrace.crashpoint import SinkWorker, reach
 from tailrace.errors import Fatal, Rejected
 from tailrace.sink.breaker import tripped
 from tailrace.sink.holding import runs
-from tailrace.targets import LakeTable
+from tailrace.targets import LakeTable, RawLakeTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -80,7 +80,7 @@ class Refusals:
         """Return the same for the sinks that were opened for these targets; changes wait everywhere but in a lake."""
         pairs = list(zip(targets, sinks, strict=True))
         titles = {id(sink): deadletter.title(target) for target, sink in pairs}
-        waiting = frozenset(id(sink) for target, sink in pairs if not isinstance(target, LakeTable))
+        waiting = frozenset(id(sink) for target, sink in pairs if not isinstance(target, LakeTable | RawLakeTable))
         return replace(self, titles=titles, waiting=waiting)
 
     def close(self) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from tailrace.change import Change
-    from tailrace.targets import LakeTable
+    from tailrace.targets import LakeTable, RawLakeTable
 
 SUFFIX = ".parquet"
 MICROSECONDS_A_DAY = 86_400_000_000
@@ -34,9 +34,9 @@ _NAME = re.compile(r"(?:^|/)dt=[^/]+/p(\d+)-(\d{12,})(?:-[0-9a-f]{8})*\.parquet$
 _DIGESTS = re.compile(r"(-[0-9a-f]{8})*\.parquet$")  # an offset has twelve digits at least
 
 
-def prefix(target: LakeTable) -> str:
+def prefix(target: LakeTable | RawLakeTable) -> str:
     """Return what the keys of all objects of a table begin with."""
-    return f"{target.zone}/{target.table}/"
+    return f"{target.folder}/"
 
 
 def day(committed_us: int) -> str:
@@ -110,13 +110,13 @@ def _order(span: Span) -> int:
     return span.partition
 
 
-def cut(changes: Sequence[Change], rows: pa.Table) -> Iterator[LakeObject]:
+def cut(changes: Sequence[Change], rows: pa.Table, *, framed: bool = True) -> Iterator[LakeObject]:
     """Yield the objects of one batch of one partition, which is in offset order: one per source commit date and schema.
 
-    A delete has no schema of its own and goes with the change before it.
+    A delete has no schema of its own and goes with the change before it. Where values are not ``framed`` none has one.
     """
     days = {change.committed_us // MICROSECONDS_A_DAY for change in changes}
-    frames = {change.raw_value[:FRAME] for change in changes if change.raw_value}
+    frames = {change.raw_value[:FRAME] for change in changes if framed and change.raw_value}
     if len(days) == 1 and len(frames) <= 1:
         first = changes[0]
         found = next(iter(frames), b"")
@@ -125,7 +125,7 @@ def cut(changes: Sequence[Change], rows: pa.Table) -> Iterator[LakeObject]:
     groups: dict[tuple[int, bytes], list[int]] = {}
     frame = b""
     for index, change in enumerate(changes):
-        if change.raw_value:
+        if framed and change.raw_value:
             frame = change.raw_value[:FRAME]
         groups.setdefault((change.committed_us // MICROSECONDS_A_DAY, frame), []).append(index)
     for (number, found), indexes in groups.items():

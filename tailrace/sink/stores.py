@@ -17,7 +17,8 @@ from tailrace.project import records
 from tailrace.sink import writer
 from tailrace.sink.decode import Decoder
 from tailrace.sink.open import open_sink
-from tailrace.targets import Sink
+from tailrace.sink.rawtopic import Lives, RawReader
+from tailrace.targets import RawLakeTable, Sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,11 +37,14 @@ class Stores:
         self.project, self.name = project, name
         self.sinks: tuple[Sink, ...] = ()
         self._settled: frozenset[tuple[str, int]] = frozenset()
+        self._lives: Lives | None = None
 
     def open(self, registry: evolution.Registry) -> None:
-        """Make the writers, under the contracts in force; they open no connection yet."""
+        """Make the writers, under the contracts in force and the epoch; they open no connection yet."""
         self.project = evolution.evolved(self.project, registry, records=self.project.records_of(self.name))
-        self.sinks = tuple(open_sink(target, self.project) for target in self.project.sink(self.name))
+        raw = self.project.raw_tables_of(self.name)
+        self._lives = Lives(self.project.endpoints.kafka, self.project.name) if raw else None
+        self.sinks = tuple(open_sink(target, self.project, self._lives) for target in self.project.sink(self.name))
 
     @property
     def contracts(self) -> dict[str, Contract]:
@@ -50,16 +54,30 @@ class Stores:
 
     @property
     def by_topic(self) -> dict[str, tuple[Sink, ...]]:
-        """The sinks that take each conformed topic."""
-        return {
+        """The sinks that take each topic."""
+        conformed = {
             topics.conformed(self.project.name, record): tuple(sink for sink in self.sinks if record in records(sink))
             for record in self.project.records_of(self.name)
+        }
+        pairs = list(zip(self.project.sink(self.name), self.sinks, strict=True))
+        return conformed | {
+            topics.raw(self.project.name, table): tuple(
+                sink for target, sink in pairs if isinstance(target, RawLakeTable) and target.table == table
+            )
+            for table in self.project.raw_tables_of(self.name)
         }
 
     def decoder(self, schema_of: Callable[[int], Any]) -> Decoder:
         """Return what reads messages under the contracts in force."""
         lean = {topic for topic, sinks in self.by_topic.items() if not any(map(writer.wants_before, sinks))}
-        return Decoder(self.contracts, schema_of, self._settled, lean)
+        return Decoder(self.contracts, schema_of, self._settled, lean, self._raw())
+
+    def _raw(self) -> dict[str, RawReader]:
+        """Return what reads each raw topic."""
+        if self._lives is None:
+            return {}
+        found = {table: topics.raw(self.project.name, table) for table in self.project.raw_tables_of(self.name)}
+        return {topic: RawReader(table, self._lives.ages(topic)) for table, topic in found.items()}
 
     def follow(self, cause: Evolved, registry: evolution.Registry) -> tuple[str, ...]:
         """Open the sinks of a topic again, if the registry has a newer contract; return what the newer one adds.
@@ -86,7 +104,7 @@ class Stores:
         try:
             for target, sink in zip(project.sink(self.name), self.sinks, strict=True):
                 again = target is not sink and record in records(sink)
-                made.append(open_sink(target, project) if again else sink)
+                made.append(open_sink(target, project, self._lives) if again else sink)
                 if again:
                     old.append(sink)
                     fresh.append(made[-1])

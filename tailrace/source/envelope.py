@@ -201,6 +201,10 @@ class EnvelopeReader:
         shape, payload = self._parse(value)
         return self._event(shape, payload, value, 0, settle, moved=moved)
 
+    def shape_of(self, value: bytes) -> Shape:
+        """Return the shape that a message's schema gives to the rows of its table, or raise Rejected."""
+        return self._parse(value)[0]
+
     def read_key(self, key: bytes | None, shape: Shape) -> Row:
         """Return the key columns in a message's key, which is the primary key as plain JSON, typed by ``shape``."""
         try:

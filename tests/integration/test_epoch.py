@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from tests.providers import RunningStack
 
 CUSTOMERS = 40
+RAW = '\nfrom tailrace import RawLakeTable\n\nraw = RawLakeTable("customers", table="public.customers")\n'
 LOST = "select customer_id from accounts order by id limit 1"
 
 
 @pytest.fixture(scope="module")
 def running(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bank]:
     made = bank.copy(stack, tmp_path_factory.mktemp("epoch"), "tide")
+    with (made.folder / "sinks" / "lake.py").open("a") as lake:
+        lake.write(RAW)
     made.must("demo", "seed", "--customers", str(CUSTOMERS))
     made.must("apply", "--yes")
     with made.running("run", "all"):
@@ -94,6 +97,9 @@ def test_after_a_lost_slot_one_command_brings_every_store_back_to_the_source(run
     running.must("replay", "processor", "conform", "--to", "beginning", "--yes")  # over the boundary: changes nothing
     report = running.json("verify", timeout=180)
     assert report["ok"], report
+    assert "1 keys are rows there that the source no longer has" in report["notes"][0]  # nobody saw that delete
+    versions = running.json("lake", "query", "raw/customers", "select distinct _version >> 48 as epoch from history")
+    assert sorted(each["epoch"] for each in versions) == [1, 2]
     assert record(running).phase == epoch.SETTLED
     assert running.must("epoch", "show").strip() == "epoch 4"
     assert running.must("plan", "--exit-code").startswith("No changes.")

@@ -15,6 +15,7 @@ from tailrace.epoch import Epoch
 from tailrace.errors import Refused
 from tailrace.source.lineage import Lineage, SlotPosition
 from tailrace.source.signals import INITIAL, STARTED, Notice
+from tailrace.targets import RawLakeTable
 from tests.shop import shop
 
 RAW, OUT, BEATS = "shop.raw.public.orders", "shop.conformed.orders", f"shop.raw.{HEARTBEAT}"
@@ -36,6 +37,13 @@ def test_a_recreated_conformed_topic_stops_the_sinks_that_read_it_too() -> None:
     wanted = intent(shop(), changed)
     assert wanted.fresh == {OUT}
     assert wanted.stopping == ("conform", "stores")
+
+
+def test_a_sink_that_reads_a_raw_topic_stops_for_every_new_epoch_and_follows_a_recreated_topic() -> None:
+    raw = shop(sinks={"stores": shop().sinks["stores"], "lake": (RawLakeTable("orders", table="public.orders"),)})
+    assert intent(raw, LOST).stopping == ("conform", "lake")
+    starts = {(RAW, 0): 5, (OUT, 0): 0, (BEATS, 0): 9}
+    assert first_offsets(raw, "lake", frozenset({RAW, OUT}), starts) == {(RAW, 0): 5}
 
 
 def test_a_topic_that_is_gone_counts_as_recreated() -> None:

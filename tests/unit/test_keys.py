@@ -11,7 +11,7 @@ from tailrace.connector import Connector
 from tailrace.control.check import judge
 from tailrace.errors import ProjectError
 from tailrace.source.catalogue import Leaf, Unique
-from tailrace.targets import DynamoDBTable, LakeTable
+from tailrace.targets import DynamoDBTable, LakeTable, RawLakeTable
 from tests.shop import ORDERS, PUBLISHED, avsc, column, seen, shop
 
 if TYPE_CHECKING:
@@ -275,6 +275,15 @@ def test_two_tables_of_the_lake_that_share_a_place_are_refused() -> None:
     assert "write to the same keys" in only(shop(sinks={"lake": same}), seen()).what
     inside = (LakeTable("b", record="orders", zone="a"), LakeTable("c", record="orders", zone="a/b"))
     assert only(shop(sinks={"lake": inside}), seen()).what == "The lake's table a/b/c lies inside the table a/b."
+
+
+def test_a_raw_table_of_the_lake_has_a_place_of_its_own_and_asks_for_no_contract() -> None:
+    raw = RawLakeTable("orders", table="public.orders")
+    assert [each for each in judge(shop(sinks={"lake": (raw,)}), seen()) if each.severity == "error"] == []
+    same = (raw, LakeTable("orders", record="orders", zone="raw"))
+    assert "write to the same keys" in only(shop(sinks={"lake": same}), seen()).what
+    inside = (raw, RawLakeTable("old", table="public.orders", zone="raw/orders"))
+    assert "raw/orders/old lies inside the table raw/orders" in only(shop(sinks={"lake": inside}), seen()).what
 
 
 def test_a_snapshot_in_chunks_asks_for_a_key_that_tells_rows_apart() -> None:

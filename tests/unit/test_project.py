@@ -23,6 +23,7 @@ SINK = (
     'orders = DynamoDBTable("shop", record="order", pk="ORDER#{id}", sk="-")\n'
     'items = DynamoDBTable("shop", record="items", pk="ITEM#{id}", sk="-")\n'
 )
+RAW = 'from tailrace import RawLakeTable\n\nraw = RawLakeTable("items", table="public.items")\n'
 
 
 def avsc(name: str) -> str:
@@ -60,6 +61,20 @@ def test_a_sink_module_takes_every_record_it_declares_once(folder: Path) -> None
     assert project.load(folder).records_of("dynamodb") == ("order", "items")
 
 
+def test_a_sink_module_reads_the_topics_of_its_records_and_the_raw_topics_that_it_takes_as_they_are(
+    folder: Path,
+) -> None:
+    (folder / "sinks" / "dynamodb.py").write_text(SINK + RAW)
+    loaded = project.load(folder)
+    assert loaded.records_of("dynamodb") == ("order", "items")
+    assert loaded.raw_tables_of("dynamodb") == ("public.items",)
+    assert loaded.topics_of("dynamodb") == {
+        "shop.conformed.order": "public.orders",
+        "shop.conformed.items": "public.items",
+        "shop.raw.public.items": "public.items",
+    }
+
+
 def test_an_unknown_worker_is_refused_with_the_known_names(folder: Path) -> None:
     with pytest.raises(UsageError) as caught:
         project.load(folder).sink("dynamo")
@@ -76,6 +91,7 @@ def test_an_unknown_worker_is_refused_with_the_known_names(folder: Path) -> None
             "public.oders, which is not captured",
         ),
         ("sinks/dynamodb.py", SINK.replace('"items"', '"item"'), "no contract for the record item"),
+        ("sinks/dynamodb.py", SINK + RAW.replace("items", "item"), "the raw topic of public.item, which is not"),
         (
             "tailrace.toml",
             '[pipeline]\nname = "shop"\nconnector = "shop"\n[tables."public.oders"]\n',

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tailrace.connector import HEARTBEAT
 from tailrace.control.remaining import added
 from tailrace.resource import Step
+from tailrace.targets import RawLakeTable
 from tests.shop import shop
 
 
@@ -17,6 +18,12 @@ def test_a_table_that_was_added_names_the_workers_to_start_again_and_the_snapsho
         "tailrace snapshot public.orders",
     )
     assert "conform, stores" in "".join(found.lines())
+
+
+def test_a_sink_that_takes_the_raw_topic_of_a_new_table_has_to_start_again_too() -> None:
+    raw = shop(sinks={"lake": (RawLakeTable("orders", table="public.orders"),)})
+    (found,) = added(raw, [Step("publication", "p", "change", ("+ table public.orders",))])
+    assert found.workers == ("conform", "lake")
 
 
 def test_the_tables_of_a_new_pipeline_come_with_its_first_snapshot() -> None:

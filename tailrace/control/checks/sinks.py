@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tailrace.control.checks import keys
 from tailrace.control.checks.finding import Finding, error, warning
-from tailrace.targets import DynamoDBTable, LakeTable, SearchIndex, template_fields
+from tailrace.targets import DynamoDBTable, LakeTable, RawLakeTable, SearchIndex, template_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tailrace.contract import Contract
     from tailrace.project import Project
     from tailrace.source.catalogue import Catalogue
-    from tailrace.targets import Target
+    from tailrace.targets import RecordTarget, Target
 
 FIELD = "\0"  # any text
 TIMES = ("timestamp-micros", "local-timestamp-micros", "date")
@@ -30,7 +30,7 @@ TEXTS = ("string", "json", "uuid", "numeric", "time-micros")
 
 def check(project: Project, seen: Catalogue) -> Iterator[Finding]:
     """Say what of the sinks would go wrong."""
-    for module, target in _targets(project):
+    for module, target in _records(project):
         contract = project.contracts.get(target.record)
         if contract is None:
             continue  # project.load and the contracts' rules have said so
@@ -44,11 +44,22 @@ def check(project: Project, seen: Catalogue) -> Iterator[Finding]:
     yield from _collisions(project)
 
 
+def _records(project: Project) -> Iterator[tuple[str, RecordTarget]]:
+    for module, target in _targets(project):
+        if not isinstance(target, RawLakeTable):
+            yield module, target
+
+
 def _targets(project: Project) -> Iterator[tuple[str, Target]]:
     for module, declared in project.sinks.items():
         for target in declared:
-            if isinstance(target, DynamoDBTable | LakeTable | SearchIndex):
+            if isinstance(target, DynamoDBTable | LakeTable | RawLakeTable | SearchIndex):
                 yield module, target
+
+
+def _taken(target: Target) -> str:
+    """Return what a target takes, as people call it."""
+    return target.table if isinstance(target, RawLakeTable) else target.record
 
 
 def _shapes(project: Project) -> Iterator[tuple[str, Target]]:
@@ -174,7 +185,7 @@ def _collisions(project: Project) -> Iterator[Finding]:
     places: dict[tuple[str, ...], str] = {}
     for module, target in _shapes(project):
         where = _place(target)
-        here = f"sinks/{module}.py: {target.record}"
+        here = f"sinks/{module}.py: {_taken(target)}"
         if where in places:
             yield error(
                 f"{here} and {places[where]} write to the same keys.",
@@ -215,15 +226,14 @@ def _overlap(one: str, other: str) -> bool:
 
 def _nested(project: Project) -> Iterator[Finding]:
     """Two tables of the lake of which one lies inside the other: who reads the outer one finds both."""
-    lake = [
-        (f"{target.zone}/{target.table}", target) for _, target in _targets(project) if isinstance(target, LakeTable)
-    ]
+    kinds = (LakeTable, RawLakeTable)
+    lake = [(target.folder, target) for _, target in _targets(project) if isinstance(target, kinds)]
     for outer, _ in lake:
         for inner, target in lake:
             if inner.startswith(f"{outer}/"):
                 yield error(
                     f"The lake's table {inner} lies inside the table {outer}.",
-                    f"What reads {outer} would read the objects of {target.record} too.",
+                    f"What reads {outer} would read the objects of {_taken(target)} too.",
                     hint="Give one of them another zone or name.",
                 )
 
@@ -231,6 +241,6 @@ def _nested(project: Project) -> Iterator[Finding]:
 def _place(target: Target) -> tuple[str, ...]:
     if isinstance(target, DynamoDBTable):
         return ("table", target.table, *(re.sub(r"\{[^}]*\}", "{}", part) for part in (target.pk, target.sk)))
-    if isinstance(target, LakeTable):
-        return ("lake", f"{target.zone}/{target.table}")
+    if isinstance(target, LakeTable | RawLakeTable):
+        return ("lake", target.folder)
     return ("search alias", target.alias)

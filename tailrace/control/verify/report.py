@@ -86,6 +86,7 @@ class Report:
     """All checks. ``faults`` are about a store as a whole; ``unverified`` names sinks that nobody can read back.
 
     ``seed`` drew the unchanged ranges that were compared all the same.
+    ``notes`` say what was compared where it is not every value.
     """
 
     checks: list[Check]
@@ -93,6 +94,7 @@ class Report:
     faults: list[str] = field(default_factory=list)
     unverified: list[str] = field(default_factory=list)
     seed: int | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -108,4 +110,5 @@ class Report:
             "faults": self.faults,
             "unverified": self.unverified,
             "seed": self.seed,
+            "notes": self.notes,
         }

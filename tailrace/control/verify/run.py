@@ -22,6 +22,7 @@ from tailrace.control.verify.kept import Kept
 from tailrace.control.verify.lake import Lake
 from tailrace.control.verify.meter import Meter
 from tailrace.control.verify.own import Own, readable
+from tailrace.control.verify.raw import zones
 from tailrace.control.verify.replica import Replica
 from tailrace.control.verify.report import Report
 from tailrace.control.verify.search import Search
@@ -31,7 +32,7 @@ from tailrace.control.verify.store import Pair, Store
 from tailrace.control.verify.survey import Survey
 from tailrace.project import records
 from tailrace.registry import Registry
-from tailrace.targets import DynamoDBTable, LakeTable, SearchIndex
+from tailrace.targets import DynamoDBTable, LakeTable, RawLakeTable, SearchIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,6 +95,7 @@ def verify(
         work = [job.settling(source, project.functions.get(job.pair.table), history) for job in survey.jobs]
         settle(work, wait=arrived, rounds=rounds, values=values, say=say, history=history)
         faults = [fault for store in stores for fault in store.faults()]
+    raw = [zone.prove(wait=arrived, rounds=rounds, say=say) for zone in zones(project, source, only)]
     pairs = list(zip(survey.jobs, work, strict=True))
     for job, _ in (pair for pair in pairs if pair[0].surprised(pair[1])):
         survey.forget(job)
@@ -101,7 +103,14 @@ def verify(
     if kept is not None:
         kept.end()
     checks = [job.check(settled) for job, settled in pairs]
-    return Report([*checks, *strangers], time.monotonic() - began, faults, unverified(project, only), seed)
+    return Report(
+        [*checks, *strangers, *(each.check for each in raw)],
+        time.monotonic() - began,
+        [*faults, *(fault for each in raw for fault in each.faults)],
+        unverified(project, only),
+        seed,
+        [each.note for each in raw],
+    )
 
 
 def _source(project: Project, manner: Manner) -> Source:
@@ -155,7 +164,7 @@ def _pairs(project: Project, only: Sequence[str]) -> list[Pair]:
 
 
 def _provable(target: Target | Sink) -> bool:
-    return isinstance(target, DynamoDBTable | LakeTable | SearchIndex) or readable(target)
+    return isinstance(target, DynamoDBTable | LakeTable | RawLakeTable | SearchIndex) or readable(target)
 
 
 def unverified(project: Project, only: Sequence[str] = ()) -> list[str]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tailrace.endpoints import Endpoints
 
 MODULES = ("conform", "state", "worker", "lake", "search", "dynamodb", "pipeline", "latency", "backlog")
-EXTRA = ("soak", "stall", "verify")  # long: they run only when they are named
+EXTRA = ("soak", "stall", "verify", "recovery")  # long: they run only when they are named
 EVERY = (*MODULES, *EXTRA)
 
 

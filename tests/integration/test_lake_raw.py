@@ -140,9 +140,6 @@ def test_the_documented_query_over_raw_envelopes_shows_what_became_of_a_row(crat
 def test_what_a_kill_a_replay_or_a_lost_object_does_to_the_raw_zone_is_found_and_mended(crates: Bank) -> None:
     crates.kill("lake")
     run(crates, "UPDATE crates SET note = 'again' WHERE id <= 20")
-    assert proved(crates).ok
-    assert in_lake(crates) == in_kafka(crates)
-
     loaded = crates.load()
     with closing(aws.client("s3", loaded.endpoints.s3)) as s3:
         bucket = loaded.settings.lake.bucket

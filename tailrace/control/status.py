@@ -131,13 +131,14 @@ class Monitor:
         self._admin = KafkaAdmin(project.endpoints.kafka)
         self._connect = Connect(project.endpoints.connect)
         self._open.callback(self._connect.close)
-        self._heads = Heads(project.endpoints.kafka, project.name)
-        self._open.callback(self._heads.close)
         self._database: Connection | None = None
         self._epoch = Watch(project)
         self._letters: dict[str, tuple[tuple[Offsets, Offsets], dict[str, int]]] = {}
         self._workers = {name: "processor" for name in project.processors if project.tables_of(name)}
         self._workers |= dict.fromkeys(project.sinks, "sink")
+        self._heads = {name: Heads(project.endpoints.kafka, project.name) for name in self._workers}
+        for heads in self._heads.values():
+            self._open.callback(heads.close)
 
     def __enter__(self) -> Self:
         return self
@@ -154,7 +155,8 @@ class Monitor:
         at, ends, starts = time.time(), self._admin.ends(everything), self._admin.starts(everything)
         letters = {name: self._parked(name) for name in self._workers}
         current = {name: _current(committed[name], starts) for name in self._workers}
-        self._heads.update({place: offset for held in current.values() for place, offset in held.items()}, ends)
+        for name, held in current.items():  # several sinks read one topic, each at its own offset
+            self._heads[name].update(held, ends)
         flows = [
             self._flow(name, table, topic, ends=ends, current=current[name], parked=letters[name], at=at)
             for name in self._workers
@@ -184,7 +186,7 @@ class Monitor:
     ) -> Flow:
         places = [place for place in current if place[0] == topic]
         behind = {place: ends[place] - current[place] for place in places if ends[place] > current[place]}
-        lag = max((at - self._heads.committed(place, current[place], at) for place in behind), default=0.0)
+        lag = max((at - self._heads[name].committed(place, current[place], at) for place in behind), default=0.0)
         rate = rate_of(self._before, name, {place: current[place] for place in places}, at)
         kind, letters = self._workers[name], parked.get(topic, 0)
         return Flow(name, kind, table, topic, rate, sum(behind.values()), max(0.0, lag), letters)

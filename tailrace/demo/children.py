@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from tailrace.errors import Fatal
 from tailrace.supervisor import GRACE, die_with_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 STOP_SECONDS = GRACE + 10
@@ -28,7 +29,15 @@ STOP_SECONDS = GRACE + 10
 class Child:
     """One ``tailrace`` command on a project folder; what it says on standard error is in ``.tailrace/logs``."""
 
-    def __init__(self, folder: Path, name: str, arguments: Sequence[str], *, bound: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        arguments: Sequence[str],
+        *,
+        bound: bool = True,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
         self._log = folder / STATE_FOLDER / "logs" / f"{name}.log"
         self._log.parent.mkdir(parents=True, exist_ok=True)
@@ -36,6 +45,7 @@ class Child:
         with self._log.open("ab") as errors, self._output.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own command line
                 [sys.executable, "-m", "tailrace", *arguments, "--project", str(folder)],
+                env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,

@@ -1,7 +1,8 @@
-"""Doing a fault, and undoing it: signals to workers and servers, a second instance, a connector restart.
+"""Doing a fault, and undoing it: signals to workers and servers, a second instance, a bad way, a connector restart.
 
 ``strike`` returns when the fault is over: what was stopped goes on, what was killed was started again (workers by their
-supervisor, servers here). It touches only processes of the drill's own folder.
+supervisor, servers here). It touches only workers that the drill started, and servers of a stack that is its own.
+Several may be struck at once.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from typing import TYPE_CHECKING
 import httpx
 import psutil
 
+from tailrace import membership
 from tailrace.deadline import wait_for
 from tailrace.demo.children import Child
 from tailrace.drill import schedule
+from tailrace.errors import Refused
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from tailrace.drill.ground import Ground
     from tailrace.drill.schedule import Fault
-    from tailrace.project import Project
     from tailrace.stack import Stack
 
 STARTS_WITHIN = 120.0
@@ -31,29 +34,54 @@ ANSWER_SECONDS = 60.0
 
 
 class Injector:
-    """Strikes one pipeline. ``kinds`` says of each worker whether it is a processor or a sink."""
+    """Strikes one pipeline. ``pid`` is the workers' supervisor; ``kinds`` says which are processors and which sinks.
+
+    ``last_look`` is called before workers die: what they have counted dies with them.
+    """
 
     def __init__(
-        self, project: Project, stack: Stack, supervisor: Child, kinds: Mapping[str, str], stop: threading.Event
+        self,
+        ground: Ground,
+        *,
+        pid: int,
+        kinds: Mapping[str, str],
+        stop: threading.Event,
+        last_look: Callable[[], None],
     ) -> None:
-        self._project, self._stack, self._supervisor = project, stack, supervisor
-        self._kinds, self._stop = kinds, stop
+        self._ground, self._pid, self._kinds = ground, pid, kinds
+        self._stop, self._last_look = stop, last_look
 
-    def strike(self, fault: Fault) -> None:
-        """Do one fault and return when it is over."""
+    def strike(self, fault: Fault) -> int | None:
+        """Do one fault and return when it is over, on a bad way with how much met it."""
+        if fault.kind in schedule.OF_NETWORK:
+            if self._ground.network is None:
+                raise Refused("There is no proxy on the ways to these servers.")
+            return self._ground.network.strike(fault, self._stop)
         acts = {
-            schedule.KILL_WORKER: self._kill_worker, schedule.PAUSE_WORKER: self._pause_worker,
-            schedule.SCALE: self._scale, schedule.KILL_SERVER: self._kill_server,
-            schedule.PAUSE_SERVER: self._pause_server, schedule.RESTART_CONNECTOR: self._restart_connector,
+            schedule.KILL_WORKER: self._kill_worker, schedule.KILL_WORKERS: self._kill_workers,
+            schedule.PAUSE_WORKER: self._pause_worker, schedule.SCALE: self._scale,
+            schedule.KILL_SERVER: self._kill_server, schedule.PAUSE_SERVER: self._pause_server,
+            schedule.RESTART_CONNECTOR: self._restart_connector,
         }  # fmt: skip
         acts[fault.kind](fault)
+        return None
 
     def _kill_worker(self, fault: Fault) -> None:
-        os.kill(self._worker(fault.target), signal.SIGKILL)
+        self._kill([self._worker(fault.target)])
+
+    def _kill_workers(self, _fault: Fault) -> None:
+        self._kill([self._worker(name) for name in self._kinds])
+
+    def _kill(self, found: list[int]) -> None:
+        self._last_look()
+        for pid in found:
+            with suppress(ProcessLookupError):  # it was ended by itself, just now
+                os.kill(pid, signal.SIGKILL)
 
     def _pause_worker(self, fault: Fault) -> None:
         found = self._worker(fault.target)
-        os.kill(found, signal.SIGSTOP)
+        with suppress(ProcessLookupError):  # another fault was quicker
+            os.kill(found, signal.SIGSTOP)
         try:
             self._stop.wait(fault.lasts)
         finally:
@@ -62,16 +90,30 @@ class Injector:
 
     def _scale(self, fault: Fault) -> None:
         arguments = ["run", self._kinds[fault.target], fault.target]
-        second = Child(self._project.folder, f"{fault.target}-second", arguments)
+        environment = {**self._ground.environment, membership.INSTANCE: ""}  # it leaves for good: no static member
+        second = Child(self._ground.project.folder, f"{fault.target}-second", arguments, environment=environment)
         try:
             self._stop.wait(fault.lasts)
+            self._last_look()
         finally:
             second.stop()
 
     def _kill_server(self, fault: Fault) -> None:
         self._stack.kill(fault.target)
-        self._stop.wait(fault.lasts)
-        self._stack.start(fault.target)
+        self._leave(fault.target)
+        try:
+            self._stop.wait(fault.lasts)
+        finally:
+            self._stack.start(fault.target)
+            self._listen(fault.target)
+
+    def _leave(self, server: str) -> None:
+        if self._ground.network is not None:
+            self._ground.network.leave(server)
+
+    def _listen(self, server: str) -> None:
+        if self._ground.network is not None:
+            self._ground.network.listen(server)
 
     def _pause_server(self, fault: Fault) -> None:
         self._stack.kill(fault.target, signal.SIGSTOP)
@@ -81,7 +123,8 @@ class Injector:
             self._stack.kill(fault.target, signal.SIGCONT)
 
     def _restart_connector(self, _fault: Fault) -> None:
-        address = f"{self._project.endpoints.connect}/connectors/{self._project.connector.name}/restart"
+        project = self._ground.project
+        address = f"{project.endpoints.connect}/connectors/{project.connector.name}/restart"
 
         def taken() -> bool:
             try:
@@ -92,12 +135,18 @@ class Injector:
 
         wait_for(taken, timeout=ANSWER_SECONDS, every=1.0, what="Kafka Connect to restart the connector")
 
+    @property
+    def _stack(self) -> Stack:
+        if self._ground.stack is None:
+            raise Refused("These servers are somebody else's: the drill strikes only the workers it started.")
+        return self._ground.stack
+
     def _worker(self, name: str) -> int:
         """Return the process of a worker, once its supervisor has it running."""
         return wait_for(lambda: self._find(name), timeout=STARTS_WITHIN, what=f"the worker {name} to run")
 
     def _find(self, name: str) -> int | None:
-        for child in psutil.Process(self._supervisor.pid).children():
+        for child in psutil.Process(self._pid).children():
             with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
                 if child.cmdline()[3:6] == ["run", self._kinds[name], name]:
                     return child.pid

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tailrace.drill.report import Found, Struck
+    from tailrace.drill.report import Found, Quiet, Struck
     from tailrace.drill.watch import Sample
 
 WIDTH, HEIGHT, ROW = 1000, 240, 16
@@ -27,10 +27,14 @@ def page(found: Found) -> str:
     facts = [
         ("seed", str(found.seed)),
         ("seconds", f"{found.seconds:g}"),
+        ("primary keys", found.keys),
+        ("group members", found.members),
         ("faults", str(len(found.struck))),
         ("live again after a fault", f"p50 {_seconds(recovery['p50'])}, longest {_seconds(recovery['max'])}"),
         ("from the last change until all stores had it", _seconds(found.quiet_seconds)),
-        ("sum of all balances", ", ".join(f"{name} {total}" for name, total in found.balances.items())),
+        ("sum of all balances", ", ".join(f"{name} {total}" for name, total in found.balances.items()) or "not asked"),
+        ("and while the workload rested", ", ".join(_moment(moment) for moment in found.quiet) or "it did not rest"),
+        *((f"{name}", f"{count:,}") for name, count in found.duplicates.items()),
         ("dead letters", str(sum(found.parked.values()))),
         ("trouble", "; ".join(found.trouble) or "none"),
     ]
@@ -42,6 +46,8 @@ def page(found: Found) -> str:
             "<table>",
             *(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in facts),
             "</table>",
+            *_faults(found),
+            *_workers(found),
             *_checks(found),
         ]
     )
@@ -57,6 +63,7 @@ def picture(found: Found) -> str:
             f'<svg viewBox="0 0 {WIDTH} {high}" width="100%" role="img" aria-label="lag and faults over time">',
             *_grid(),
             f'<polyline fill="none" stroke="#1a56b0" stroke-width="1.5" points="{_line(found.samples, scale)}"/>',
+            *_rests(found.quiet, scale),
             *_bars(found.struck, scale),
             "</svg>",
         ]
@@ -92,6 +99,42 @@ def _y(lag: float) -> float:
     return round(HEIGHT * (1 - share), 1)
 
 
+def _rests(quiet: Sequence[Quiet], scale: float) -> Iterator[str]:
+    for moment in quiet:
+        x, wide = moment.at * scale, max(2.0, moment.seconds * scale)
+        yield f'<rect x="{x:.1f}" y="0" width="{wide:.1f}" height="{HEIGHT}" fill="#0a7d36" opacity="0.15"/>'
+        yield f'<text x="{x + 2:.1f}" y="{HEIGHT - 4}">quiet</text>'
+
+
+def _moment(moment: Quiet) -> str:
+    return f"at {moment.at:g} s {'the same everywhere' if moment.ok else dict(moment.balances)}"
+
+
+def _faults(found: Found) -> Iterator[str]:
+    yield "<table><tr><th>at</th><th>fault</th><th>seconds</th><th>live again after</th><th>calls that met it</th></tr>"
+    for struck in found.struck:
+        met = "" if struck.met is None else f"{struck.met:,}"
+        cells = (f"{struck.began:g} s", struck.name, f"{struck.ended - struck.began:.1f}", _again(struck), met)
+        yield _row(cells)
+    yield "</table>"
+
+
+def _again(struck: Struck) -> str:
+    return "the next one came first" if struck.recovered is None else f"{struck.recovered:g} s"
+
+
+def _workers(found: Found) -> Iterator[str]:
+    names = next(iter(found.counted.values()), {})
+    yield f"<table><tr><th>worker</th>{''.join(f'<th>{escape(name)}</th>' for name in names)}</tr>"
+    for worker, counts in found.counted.items():
+        yield _row((worker, *(f"{count:,}" for count in counts.values())))
+    yield "</table>"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+
+
 def _checks(found: Found) -> Iterator[str]:
     report = found.verified
     if report is None:
@@ -99,7 +142,7 @@ def _checks(found: Found) -> Iterator[str]:
     yield "<table><tr><th>table</th><th>sink</th><th>compared</th><th>equal</th><th>different</th></tr>"
     for check in report.checks:
         cells = (check.table, check.sink, f"{check.compared:,}", f"{check.equal:,}", f"{len(check.differences):,}")
-        yield f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+        yield _row(cells)
     yield "</table>"
 
 

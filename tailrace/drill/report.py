@@ -1,4 +1,4 @@
-"""What a drill found, as values: what struck when, the lag, what was committed, and the proof."""
+"""What a drill found, as values: what struck when, the lag, what was committed and counted, and the proof."""
 
 from __future__ import annotations
 
@@ -14,35 +14,59 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Struck:
-    """One fault, in seconds since the drill began; ``recovered`` is None where the next one came first."""
+    """One fault, in seconds since the drill began; ``recovered`` is None where the next one came first.
+
+    ``met`` is how many connections, calls or pieces of data met a bad way; None for faults of other kinds. ``waited``
+    says that the next one was to come when the pipeline was live again, and not before, for a minute.
+    """
 
     name: str
     began: float
     ended: float
     recovered: float | None
+    met: int | None = None
+    waited: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """A moment at which everything stood still: when, after how many seconds, and the money in every store."""
+
+    at: float
+    seconds: float
+    balances: Mapping[str, str]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no money had come or gone in any store."""
+        return len(set(self.balances.values())) == 1
 
 
 @dataclass
 class Found:
-    """One drill."""
+    """One drill. ``keys`` says when primary keys changed, ``members`` what workers were in their groups."""
 
     seed: int
     seconds: float
-    keys_change: bool
+    keys: str
+    members: str = ""
     struck: Sequence[Struck] = ()
     samples: Sequence[Sample] = ()
+    quiet: Sequence[Quiet] = ()
     committed: Mapping[str, Any] = field(default_factory=dict)
+    counted: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # by worker, over all its lives
+    duplicates: Mapping[str, int] = field(default_factory=dict)
     quiet_seconds: float = 0.0  # from the last change until every store had everything
     parked: Mapping[str, int] = field(default_factory=dict)
-    balances: Mapping[str, str] = field(default_factory=dict)
+    balances: Mapping[str, str] = field(default_factory=dict)  # nothing where the project is not the bank
     verified: Report | None = None
     repaired: Report | None = None
     trouble: Sequence[str] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether every store was equal to the source without a repair, and no money came or went."""
-        same = len(set(self.balances.values())) == 1
+        """Whether every store was equal to the source without a repair, and no money came or went at any time."""
+        same = len(set(self.balances.values())) <= 1 and all(moment.ok for moment in self.quiet)
         return self.verified is not None and self.verified.ok and same and not self.parked and not self.trouble
 
     def recovery(self) -> dict[str, float | int | None]:
@@ -60,11 +84,15 @@ class Found:
             "ok": self.ok,
             "seed": self.seed,
             "seconds": self.seconds,
-            "keys_change": self.keys_change,
+            "keys": self.keys,
+            "members": self.members,
             "faults": [asdict(struck) for struck in self.struck],
             "recovery_seconds": self.recovery(),
             "lag": [asdict(sample) for sample in self.samples],
+            "quiet": [{**asdict(moment), "ok": moment.ok} for moment in self.quiet],
             "committed": dict(self.committed),
+            "workers": {worker: dict(counts) for worker, counts in self.counted.items()},
+            "duplicates": dict(self.duplicates),
             "quiet_seconds": self.quiet_seconds,
             "parked": dict(self.parked),
             "balances": dict(self.balances),

@@ -1,42 +1,44 @@
-"""One drill, from an empty folder to the proof. Whatever was started is stopped in the end, also after Ctrl-C."""
+"""One drill, from a project to the proof. Whatever was started is stopped in the end, also after Ctrl-C."""
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tailrace import membership
 from tailrace import project as projects
-from tailrace.control import apply, barrier, dlq
+from tailrace.control import barrier, dlq
 from tailrace.control.repair import repair
 from tailrace.control.services import Services
 from tailrace.control.verify import verify
 from tailrace.control.verify.run import in_force
 from tailrace.deadline import Deadline
-from tailrace.demo import children, database, reference, seed
+from tailrace.demo import children, reference
+from tailrace.drill import ground as grounds
 from tailrace.drill import schedule
 from tailrace.drill.balances import balances
+from tailrace.drill.counters import Counters
+from tailrace.drill.duplicates import Duplicates
 from tailrace.drill.faults import Injector
-from tailrace.drill.report import Found, Struck
-from tailrace.drill.watch import Watch, recovered
+from tailrace.drill.live import CHANGING, LIVE_WITHIN, RESTING, SETTLES_WITHIN, STANDING, Live
+from tailrace.drill.report import Found
+from tailrace.drill.watch import Watch
 from tailrace.drill.workload import Workload
 from tailrace.endpoints import STATE_FOLDER
-from tailrace.stack import Stack
+from tailrace.errors import Refused, TailraceError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from tailrace.control.verify import Report
-    from tailrace.drill.schedule import Fault
+    from tailrace.drill.ground import Ground
     from tailrace.project import Project
 
-PARTS = ("tailrace.toml", "connectors", "schemas", "processors", "sinks", "migrations")
-SERVERS = ("postgres", "kafka", "connect", "registry", "dynamodb", "s3", "opensearch")
-SETTLES_WITHIN = 300.0
+LARGE = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,115 +48,157 @@ class Options:
     folder: Path
     seed: int
     seconds: float
-    rate: float
-    kinds: Sequence[str] = schedule.KINDS
-    keys_change: bool | None = None  # None: wherever no fault can make Debezium lose half of one
+    rate: float = 150.0
+    kinds: Sequence[str] = ()  # none: all that are possible
+    keys_change: bool | None = None  # None: not around faults in which Debezium may lose half of one
+    staging: bool = False
+    traffic: bool | None = None  # None: wherever the project is the bank
+    large: int = LARGE  # rows of the largest transaction
+    rounds: int = 0  # whole ones, instead of so many seconds
+    patience: float = LIVE_WITHIN  # seconds in which the pipeline is waited for to be live again
 
 
 class Drill:
-    """One drill in ``place``, an empty folder that is its own."""
+    """One drill; ``faults`` are drawn when it is made."""
 
-    def __init__(self, options: Options, place: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, options: Options, say: Callable[[str], None]) -> None:
         self._options, self._say = options, say
-        self._folder = place / "project"
         self._stop = threading.Event()
         source = projects.load(options.folder)
-        reference.stores(source)
+        self._bank = is_bank(source, needed=options.traffic is True or not options.staging)
+        self._traffic = self._bank and options.traffic is not False
         self._workers = source.workers
+        kinds = options.kinds or (schedule.OF_WORKERS if options.staging else schedule.KINDS)
+        if options.staging and not set(kinds) <= set(schedule.OF_WORKERS):
+            raise UsageError(
+                "At a staging stack only the workers are struck that the drill starts itself.",
+                hint=f"Faults that are possible there: {', '.join(schedule.OF_WORKERS)}.",
+            )
         self.faults = schedule.draw(
-            options.seed, options.seconds, kinds=options.kinds, workers=list(self._workers), servers=SERVERS
+            options.seed,
+            options.seconds,
+            kinds=kinds,
+            workers=list(self._workers),
+            servers=() if options.staging else schedule.SERVERS,
+            rounds=options.rounds,
         )
+        self._static = schedule.settled_members(options.seed)
 
-    def run(self) -> Found:
-        """Set up, strike, prove."""
-        keys = self._options.keys_change
-        keys = not schedule.may_halve_keys(self.faults) if keys is None else keys
+    @contextmanager
+    def ground(self, place: Path) -> Iterator[Ground]:
+        """Set up where it takes place, in an empty folder."""
+        if self._options.staging:
+            with grounds.staging(self._options.folder, place) as found:
+                self._say("the servers are somebody else's: only the workers that the drill starts itself are struck")
+                yield found
+        else:
+            with grounds.own_stack(self._options.folder, place, number=self._options.seed, say=self._say) as found:
+                yield found
+
+    def run(self, ground: Ground) -> Found:
+        """Strike, prove."""
+        options = self._options
+        keys = {None: RESTING, True: CHANGING, False: STANDING}[options.keys_change]
+        members = "static" if self._static else "dynamic"
+        found = Found(options.seed, options.seconds, keys, members)
+        folder = ground.project.folder
         with ExitStack() as cleanup:
-            project, stack = self._set_up(cleanup)
-            supervisor = children.Child(self._folder, "workers", ["run", "all"])
+            cleanup.callback(self._stop.set)
+            if not self._static:
+                cleanup.enter_context(membership.claimed(folder))  # who holds the name leaves none for others
+            supervisor = children.Child(folder, "workers", ["run", "all"], environment=ground.environment)
             cleanup.callback(supervisor.stop)
-            barrier.cross(project, timeout=SETTLES_WITHIN)
-            self._say("the snapshot is in every store; the drill begins")
-            found = Found(self._options.seed, self._options.seconds, keys)
-            self._live(project, Injector(project, stack, supervisor, self._workers, self._stop), found)
-            self._prove(project, found)
+            barrier.cross(ground.project, timeout=SETTLES_WITHIN)
+            self._say("everything is in every store; the drill begins")
+            parked = _parked(ground.project)
+            self._live(ground, supervisor.pid, found)
+            self._prove(ground.project, parked, found)
         return found
 
-    def _set_up(self, cleanup: ExitStack) -> tuple[Project, Stack]:
-        """Copy the project, start a stack of its own, fill the bank, deploy."""
-        self._folder.mkdir()
-        for part in PARTS:
-            source = self._options.folder / part
-            if source.is_dir():
-                shutil.copytree(source, self._folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy(source, self._folder / part)
-        stack = Stack(self._folder)
-        cleanup.callback(stack.wipe)
-        self._say("starting a stack of the drill's own")
-        stack.up(bound=True)
-        project = projects.load(self._folder)
-        name = project.connector.database
-        database.prepare(project.endpoints, name, self._folder / "migrations")
-        with closing(database.connect(project.endpoints.database(name))) as opened:
-            seed.fill(opened, seed=self._options.seed)
-        apply.apply(project, lambda _moment, _step: None)
-        return project, stack
-
-    def _live(self, project: Project, injector: Injector, found: Found) -> None:
-        """Strike one fault after the other while the workload runs."""
-        url = project.endpoints.database(project.connector.database)
-        workload = Workload(url, seed=found.seed, rate=self._options.rate, keys_change=found.keys_change)
-        began = time.monotonic()
-        watch = Watch(project, began)
+    def _live(self, ground: Ground, pid: int, found: Found) -> None:
+        """Strike while the workload runs, then wait until all of it is in every store."""
+        project = ground.project
+        workload = self._workload(project, found) if self._traffic else None
+        counters, duplicates = Counters(project.folder, self._workers), Duplicates(project)
+        watch = Watch(project, counters, time.monotonic())
+        injector = Injector(ground, pid=pid, kinds=self._workers, stop=self._stop, last_look=counters.sample)
+        live = Live(
+            project,
+            injector,
+            workload,
+            watch,
+            keys=found.keys,
+            patience=self._options.patience,
+            stop=self._stop,
+            say=self._say,
+        )
         watch.start()
-        workload.start()
-        times: list[tuple[Fault, float, float]] = []
         try:
-            self._stop.wait(schedule.FIRST)
-            for fault in self.faults:
-                self._stop.wait(fault.pause)
-                struck = time.monotonic() - began
-                self._say(f"{struck:6.1f} s  {fault.name}" + (f" for {fault.lasts:g} s" if fault.lasts else ""))
-                injector.strike(fault)
-                times.append((fault, struck, time.monotonic() - began))
-            self._stop.wait(max(schedule.LAST, self._options.seconds - (time.monotonic() - began)))
-        finally:
-            workload.stop()
-        quiet = time.monotonic()
-        try:
-            barrier.cross(project, timeout=SETTLES_WITHIN)
+            live.go(self.faults, self._options.seconds)
+            quiet = time.monotonic()
+            found.trouble = [*live.trouble, *_reached(project)]
+            found.quiet_seconds = round(time.monotonic() - quiet, 1)
+            counters.sample()
         finally:
             watch.stop()
-        found.quiet_seconds = round(time.monotonic() - quiet, 1)
-        found.samples, found.committed = watch.samples, workload.as_dict()
-        found.struck = timeline(times, watch)
-        found.trouble = [f"{type(error).__name__}: {error}" for error in workload.trouble]
+            found.samples, found.struck, found.quiet = watch.samples, live.struck(), live.quiet
+        found.counted, found.duplicates = counters.tally.sums(), duplicates.count()
+        if workload is not None:
+            found.committed = workload.as_dict()
+            found.trouble = [*found.trouble, *map(_named, workload.trouble)]
 
-    def _prove(self, project: Project, found: Found) -> None:
-        """Verify every row, add up the money, count what was parked; repair what differs and verify again."""
-        found.verified = self._verify(project)
-        found.balances = balances(project)
-        with Services(project) as services:
-            heaps = dlq.heaps(project, services.admin)
-            found.parked = {f"{heap.worker}: {heap.reason}": heap.count for heap in heaps}
-        if not found.verified.ok:
-            self._say("not equal: repairing, to see whether that mends it")
-            with Services(in_force(project)) as services:
-                repair(services, found.verified, Deadline.after(SETTLES_WITHIN), self._say)
-            found.repaired = self._verify(project)
+    def _workload(self, project: Project, found: Found) -> Workload:
+        url, options = project.endpoints.database(project.connector.database), self._options
+        keys = found.keys != STANDING
+        return Workload(url, seed=found.seed, rate=options.rate, keys_change=keys, large=options.large)
+
+    def _prove(self, project: Project, before: Mapping[str, int], found: Found) -> None:
+        """Verify every row, add up the money, count what was parked; on a stack of its own, see what a repair mends."""
+        try:
+            found.verified = self._verify(project)
+            found.balances = balances(project) if self._traffic else {}
+            now = _parked(project)
+            found.parked = {name: now[name] - before.get(name, 0) for name in now if now[name] > before.get(name, 0)}
+            if not found.verified.ok and not self._options.staging:
+                self._say("not equal: repairing, to see whether that mends it")
+                with Services(in_force(project)) as services:
+                    repair(services, found.verified, Deadline.after(SETTLES_WITHIN), self._say)
+                found.repaired = self._verify(project)
+        except TailraceError as error:
+            found.trouble = [*found.trouble, f"the proof: {error}"]
 
     def _verify(self, project: Project) -> Report:
         return verify(project, wait=lambda: barrier.cross(project, timeout=SETTLES_WITHIN))
 
 
-def timeline(times: Sequence[tuple[Fault, float, float]], watch: Watch) -> list[Struck]:
-    """Return the faults with what the lag says of each: live again before the next one struck, or not."""
-    ends = [began for _, began, _ in times[1:]] + [float("inf")]
-    return [
-        Struck(fault.name, round(began, 1), round(ended, 1), recovered(watch.samples, ended, end))
-        for (fault, began, ended), end in zip(times, ends, strict=True)
-    ]
+def is_bank(project: Project, *, needed: bool) -> bool:
+    """Say whether a project is the reference bank; raise Refused where it has to be."""
+    try:
+        reference.stores(project)
+    except Refused:
+        if needed:
+            raise
+        return False
+    return True
+
+
+def _reached(project: Project) -> list[str]:
+    """Wait until everything is in every store; say what did not get there."""
+    try:
+        barrier.cross(project, timeout=SETTLES_WITHIN)
+    except TailraceError as error:
+        return [f"in the end: {error}"]
+    return []
+
+
+def _named(error: BaseException) -> str:
+    """Return an error without what it may quote of a row, which Postgres says in further lines."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
+def _parked(project: Project) -> dict[str, int]:
+    with Services(project) as services:
+        return {f"{heap.worker}: {heap.reason}": heap.count for heap in dlq.heaps(project, services.admin)}
 
 
 def log_folder(place: Path) -> Path:

@@ -2,7 +2,8 @@
 
 Rough changes are hot keys, a row deleted and inserted again, large transactions, transactions that stay open, long
 values that stay where they are, COPY, columns that come and go. They move no money, so the sum of all balances is what
-it was. A database that goes away is waited for; everything else that fails ends the drill.
+it was. It may rest, so that everything stands still. A database that goes away is waited for; anything else that fails
+is trouble of the drill.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ LONG = 20_000  # characters: stored out of line
 MOST_ROWS = 2_000  # of one large transaction
 OPEN_SECONDS = 3.0
 AGAIN_SECONDS = 0.5
+RESTS_WITHIN = 60.0
 OVERTAKEN = (
-    psycopg2.errors.LockNotAvailable, psycopg2.errors.UniqueViolation, psycopg2.extensions.TransactionRollbackError,
+    psycopg2.errors.LockNotAvailable, psycopg2.errors.UniqueViolation, psycopg2.errors.ForeignKeyViolation,
+    psycopg2.extensions.TransactionRollbackError,
 )  # fmt: skip
 TRANSFERS = "insert into transfers (amount, note) select 1 + n, 'drill' from generate_series(1, %s) n"
 CUSTOMER = (
@@ -57,8 +60,8 @@ class Rough:
         self._rng, self._stop = Random(f"{seed}/rough"), stop  # noqa: S311 - choices of a workload, not secrets
         self._kinds: dict[str, tuple[float, Callable[[Any], int]]] = {
             "hot key": (50, self._hot), "delete and insert again": (20, self._again), "long value": (10, self._long),
-            "beside a long value": (20, self._beside), "COPY": (3, self._copy), "large transaction": (2, self._large),
-            "open transaction": (2, self._open), "column": (1 if columns else 0, self._column),
+            "beside a long value": (20, self._beside), "open transaction": (0.5, self._open), "COPY": (0.3, self._copy),
+            "large transaction": (0.1, self._large), "column": (0.3 if columns else 0, self._column),
         }  # fmt: skip
         self.done = Done()
 
@@ -68,6 +71,12 @@ class Rough:
         with opened, opened.cursor() as cursor:
             count = self._kinds[kind][1](cursor)
         self.done.changes[kind] += count
+
+    def insert(self, opened: Connection, rows: int) -> None:
+        """Insert so many rows in one transaction."""
+        with opened, opened.cursor() as cursor:
+            cursor.execute(TRANSFERS, (rows,))
+        self.done.changes["rows in one transaction"] += rows
 
     def _key(self) -> int:
         return FIRST_KEY + self._rng.randrange(KEYS)
@@ -118,28 +127,48 @@ class Rough:
 
 
 class Workload:
-    """Both kinds of changes, each in a thread; ``trouble`` is what ended one that was not asked to stop."""
+    """Both kinds of changes, each in a thread; ``trouble`` is what ended one that was not asked to stop.
 
-    def __init__(self, url: str, *, seed: int, rate: float, keys_change: bool) -> None:
-        self._url, self._seed, self._rate, self._keys_change = url, seed, rate, keys_change
+    ``large`` rows are inserted in one transaction when it goes on for the first time.
+    """
+
+    def __init__(self, url: str, *, seed: int, rate: float, keys_change: bool, large: int = 0) -> None:
+        self._url, self._seed, self._rate = url, seed, rate
         self._stop = threading.Event()
+        self._large, self._phase = large, 0
+        self._threads: list[threading.Thread] = []
+        self.keys_change = keys_change
         self.rough = Rough(seed, self._stop)
         self.moved: Counter[str] = Counter()
         self.interrupted = 0
         self.trouble: list[BaseException] = []
-        self._threads = [threading.Thread(target=self._guarded, args=(act,)) for act in (self._traffic, self._roughly)]
 
     def start(self) -> None:
-        """Begin."""
+        """Begin, or go on."""
+        self._stop.clear()
+        self._threads = [
+            threading.Thread(target=self._guarded, args=(act,), name="workload")
+            for act in (self._traffic, self._roughly)
+        ]
+        self._phase += 1
         for thread in self._threads:
             thread.start()
 
-    def stop(self, seconds: float = 60.0) -> None:
-        """End both and wait for them."""
+    def rest(self) -> None:
+        """Stop and wait until no transaction is open."""
         self._stop.set()
         for thread in self._threads:
-            if thread.ident is not None:
-                thread.join(seconds)
+            thread.join(RESTS_WITHIN)
+        if any(thread.is_alive() for thread in self._threads):
+            self.trouble.append(Unreachable(f"The workload did not come to rest in {RESTS_WITHIN:g} s."))
+        self._threads.clear()
+
+    def change_keys(self, *, wanted: bool) -> None:
+        """Change primary keys from now on, or let them be; when this returns, no such change is under way."""
+        if wanted != self.keys_change:
+            self.rest()
+            self.keys_change = wanted
+            self.start()
 
     def as_dict(self) -> dict[str, Any]:
         """Return what was committed."""
@@ -155,17 +184,21 @@ class Workload:
                 except (Unreachable, psycopg2.OperationalError, psycopg2.InterfaceError):
                     self.interrupted += 1
                     self._stop.wait(AGAIN_SECONDS)
-        except BaseException as error:  # noqa: BLE001 - the drill's own thread raises it
+        except BaseException as error:  # noqa: BLE001 - it is told as trouble
             self.trouble.append(error)
 
     def _traffic(self, opened: Connection) -> None:
-        made = traffic.Traffic(opened, seed=self._seed, rate=self._rate, keys_change=self._keys_change)
+        seed = self._seed + 1_000_003 * self._phase  # or each phase would do the same once more
+        made = traffic.Traffic(opened, seed=seed, rate=self._rate, keys_change=self.keys_change)
         try:
             made.run(self._stop)
         finally:
             self.moved.update(made.report.committed)
 
     def _roughly(self, opened: Connection) -> None:
+        if self._large and self._phase > 1:
+            self.rough.insert(opened, self._large)
+            self._large = 0
         while not self._stop.wait(2.0 / self._rate):
             try:
                 self.rough.once(opened)

@@ -20,6 +20,7 @@ from tailrace.errors import Refused, UsageError
 from tailrace.stack import artifacts, connect, dynamodb, kafka, opensearch, postgres, process, registry, s3
 from tailrace.stack.cache import Cache
 from tailrace.stack.home import Home, exclusive, open_home
+from tailrace.stack.ports import HOST
 from tailrace.stack.progress import Lines
 from tailrace.stack.startup import Startup, require_ports, running
 from tailrace.stack.status import ServiceStatus, survey
@@ -100,6 +101,11 @@ class Stack:
     def logs(self, name: str) -> Path:
         """Return the log file of a service."""
         return self._home().log(named(name).name)
+
+    def behind_proxy(self) -> tuple[str, int]:
+        """Return Kafka's address for a proxy, and the port on which that proxy has to listen."""
+        home = self._home()
+        return f"{HOST}:{home.port('kafka_behind')}", home.port("kafka_proxy")
 
     def kill(self, name: str, signum: int = signal.SIGKILL) -> None:
         """Signal one service, as a fault; after SIGKILL or SIGTERM it is waited for.

@@ -34,9 +34,9 @@ process.roles=broker,controller
 node.id=1
 controller.listener.names=CONTROLLER
 controller.quorum.bootstrap.servers={host}:{controller}
-listeners=PLAINTEXT://{host}:{broker},CONTROLLER://{host}:{controller}
-advertised.listeners=PLAINTEXT://{host}:{broker}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=PLAINTEXT://{host}:{broker},PROXIED://{host}:{behind},CONTROLLER://{host}:{controller}
+advertised.listeners=PLAINTEXT://{host}:{broker},PROXIED://{host}:{proxy}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
 num.network.threads=2
@@ -58,9 +58,12 @@ auto.create.topics.enable=false
 """
 
 
-def properties(*, data: Path, broker: int, controller: int) -> str:
-    """Return the text of server.properties."""
-    return PROPERTIES.format(host=HOST, data=data, broker=broker, controller=controller)
+def properties(*, data: Path, broker: int, controller: int, behind: int, proxy: int) -> str:
+    """Return the text of server.properties.
+
+    Who comes in at ``behind`` is sent on to ``proxy``: a proxy may be put there that forwards to ``behind``.
+    """
+    return PROPERTIES.format(host=HOST, data=data, broker=broker, controller=controller, behind=behind, proxy=proxy)
 
 
 def kafka_java(home: Home, name: str, heap: str) -> list[str]:
@@ -75,8 +78,8 @@ def launch(home: Home) -> Launch:
     """Write server.properties, format the log folder the first time; return the server's command."""
     folder = home.folder("kafka")
     config = folder / "server.properties"
-    ports = {"broker": home.port("kafka"), "controller": home.port("kafka_controller")}
-    config.write_text(properties(data=folder / "data", **ports))
+    ports = {name: home.port(f"kafka_{name}") for name in ("controller", "behind", "proxy")}
+    config.write_text(properties(data=folder / "data", broker=home.port("kafka"), **ports))
     if not (folder / "data" / "meta.properties").exists():
         _format(home, config)
     return Launch([*kafka_java(home, "kafka", "512m"), "kafka.Kafka", str(config)], cwd=folder)
@@ -106,4 +109,4 @@ def ready(home: Home) -> bool:
         return False
 
 
-SERVICE = Service("kafka", ("kafka", "kafka_controller"), launch, ready)
+SERVICE = Service("kafka", ("kafka", "kafka_controller", "kafka_behind"), launch, ready)

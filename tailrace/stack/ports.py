@@ -20,6 +20,8 @@ NAMES = (
     "postgres",
     "kafka",
     "kafka_controller",
+    "kafka_behind",
+    "kafka_proxy",
     "registry",
     "registry_management",
     "connect",

@@ -1,99 +1,254 @@
-"""A TCP proxy that can be cut: put it before a real service to see what its clients do when it goes away.
+"""A proxy in trouble: put it before a real service to see what its clients do when it is away, slow, full or silent.
 
-While it is cut, connections are taken and closed at once, and those that were open are gone. It knows nothing of what
-it carries.
+It carries bytes and knows nothing of them, but for one thing: where HTTP/1.1 is spoken it knows where a request begins,
+so that some may be refused while others pass. Bytes are forwarded as they are, ``Host`` included, so signatures hold.
+While it is cut, connections are taken and closed at once, and those that were open are gone.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import selectors
+import re
 import socket
+import struct
 import threading
-from typing import Self
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+HOST = "127.0.0.1"
 CHUNK = 65_536
+ANSWERS_WITHIN, SETTLES = 10.0, 0.02
+REQUEST = re.compile(rb"(GET|POST|PUT|DELETE|HEAD|PATCH|OPTIONS) \S+ HTTP/1\.[01]\r\n")
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: a close is a reset
+END = b"\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What clients meet: by default nothing.
+
+    ``cut``: connections break and none lasts · ``silent``: nothing passes, either way, until it is over · ``latency``
+    and ``rate``: seconds and bytes a second of what passes · ``refusal``: a whole HTTP answer in the service's place ·
+    ``lost``: the service does it and the connection breaks where its answer should come. ``share`` is how many of the
+    requests are refused, or of the answers lost.
+    """
+
+    cut: bool = False
+    silent: bool = False
+    latency: float = 0.0
+    rate: float = float("inf")
+    refusal: bytes = b""
+    lost: bool = False
+    share: float = 1.0
+
+
+class _Link:
+    """One connection on both sides; ``asked`` says that a request is on its way."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.from_client, self.to_client = reader, writer
+        self.from_server: asyncio.StreamReader | None = None
+        self.to_server: asyncio.StreamWriter | None = None
+        self.asked = False
+
+    @property
+    def writers(self) -> list[asyncio.StreamWriter]:
+        return [self.to_client] + ([self.to_server] if self.to_server else [])
+
+    def reset(self) -> None:
+        """Break both sides at once, as a network does."""
+        for writer in self.writers:
+            with contextlib.suppress(OSError):  # it may have ended by itself
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            writer.transport.abort()
+
+    def close(self) -> None:
+        """End both sides; what was written is still sent."""
+        for writer in self.writers:
+            writer.close()
 
 
 class Proxy:
-    """Forwards ``127.0.0.1:port`` to the host and port of ``url``; a context manager."""
+    """Forwards ``127.0.0.1:port`` to the host and port of ``url``, in a thread of its own; a context manager.
 
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self._target = (parts.hostname or "127.0.0.1", parts.port or 80)
-        self._scheme = parts.scheme
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._open: set[socket.socket] = set()
-        self._lock = threading.Lock()
-        self._cut = False
-        self.refused = 0
-        threading.Thread(target=self._accept, name="proxy", daemon=True).start()
+    ``refused`` counts connections that came while it was cut, ``met`` everything that met a trouble.
+    """
+
+    def __init__(self, url: str, *, port: int = 0, seed: int = 0) -> None:
+        parts = urlsplit(url if "//" in url else f"//{url}")
+        self._target = (parts.hostname or HOST, parts.port or 80)
+        self._scheme, self._rng = parts.scheme, Random(seed)  # noqa: S311 - choices of a test, not secrets
+        self._links: set[_Link] = set()
+        self._trouble = Trouble()
+        self.refused = self.met = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
+        self._thread.start()
+        self._passing = asyncio.Event()
+        self._server: asyncio.Server | None = None
+        self.port = port
+        self.listen()
 
     @property
     def url(self) -> str:
         """The address to give to clients."""
-        return f"{self._scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
+        return f"{self._scheme}://{HOST}:{self.port}" if self._scheme else f"{HOST}:{self.port}"
+
+    def trouble(self, trouble: Trouble) -> None:
+        """Let clients meet it from now on, until something else is said."""
+        self._do(self._change(trouble))
 
     def cut(self) -> None:
-        """Break every connection and take no new one."""
-        with self._lock:
-            self._cut = True
-            for each in self._open:
-                _end(each)
+        """Break every connection and let no new one last."""
+        self.trouble(Trouble(cut=True))
 
     def mend(self) -> None:
-        """Take connections again."""
-        self._cut = False
+        """End the trouble."""
+        self.trouble(Trouble())
+
+    def leave(self) -> None:
+        """Stop listening, as a server that is gone: connections are refused. Those that are open stay."""
+        self._do(self._leave())
+
+    def listen(self) -> None:
+        """Listen, again on the same port after ``leave``."""
+        self._do(self._listen())
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.cut()
-        _end(self._listener)
-        self._listener.close()
+        self._do(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(ANSWERS_WITHIN)
+        self._loop.close()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return  # the proxy was closed
-            threading.Thread(target=self._serve, args=(client,), name="proxy-pair", daemon=True).start()
+    def _do(self, act: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(act, self._loop).result(ANSWERS_WITHIN)
 
-    def _serve(self, client: socket.socket) -> None:
-        with client:
-            if self._cut:
-                self.refused += 1
+    async def _change(self, trouble: Trouble) -> None:
+        self._trouble = trouble
+        if trouble.silent:
+            self._passing.clear()
+        else:
+            self._passing.set()
+        if trouble.cut:
+            self.met += len(self._links)
+            for link in self._links:
+                link.reset()
+
+    async def _listen(self) -> None:
+        if self._server is None:
+            self._passing.set()
+            self._server = await asyncio.start_server(self._serve, HOST, self.port)
+            self.port = int(self._server.sockets[0].getsockname()[1])
+
+    async def _leave(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    async def _end(self) -> None:
+        await self._leave()
+        await self._change(Trouble(cut=True))
+        await asyncio.sleep(SETTLES)  # connections that came in this moment are reset as well
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        await asyncio.sleep(SETTLES)  # what was reset is closed by the loop, behind this
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry one connection until one side ends, or is cut."""
+        link = _Link(reader, writer)
+        if self._trouble.cut:
+            self.refused += 1
+            self.met += 1
+            link.reset()
+            return
+        self._links.add(link)
+        try:
+            await self._carry(link)
+        except (OSError, asyncio.CancelledError):
+            link.reset()  # the service is not there, or one side broke: that is passed on; or the proxy ends
+        finally:
+            self._links.discard(link)
+            link.close()
+
+    async def _carry(self, link: _Link) -> None:
+        await self._hinder(0)
+        link.from_server, link.to_server = await asyncio.open_connection(*self._target)
+        ways = [asyncio.ensure_future(way) for way in (self._forth(link), self._back(link))]
+        try:
+            done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            for way in done:
+                way.result()
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+
+    async def _forth(self, link: _Link) -> None:
+        assert link.to_server is not None
+        while data := await link.from_client.read(CHUNK):
+            await self._hinder(len(data))
+            trouble = self._trouble
+            if trouble.refusal and not link.asked and REQUEST.match(data) and self._chosen(trouble):
+                await self._refuse(link, data, trouble.refusal)
                 return
-            with socket.create_connection(self._target) as server:
-                with self._lock:
-                    self._open |= {client, server}
-                try:
-                    _carry(client, server)
-                finally:
-                    with self._lock:
-                        self._open -= {client, server}
+            link.asked = True
+            link.to_server.write(data)
+            await link.to_server.drain()
+
+    async def _back(self, link: _Link) -> None:
+        assert link.from_server is not None
+        while data := await link.from_server.read(CHUNK):
+            await self._hinder(len(data))
+            if self._trouble.lost and link.asked and self._chosen(self._trouble):
+                link.reset()
+                return
+            link.asked = False
+            link.to_client.write(data)
+            await link.to_client.drain()
+
+    async def _hinder(self, size: int) -> None:
+        """Let bytes pass as the trouble says: not now, later, or at once."""
+        if not self._passing.is_set():
+            self.met += 1
+            await self._passing.wait()
+        trouble = self._trouble
+        delay = trouble.latency + size / trouble.rate
+        if delay:
+            self.met += 1
+            await asyncio.sleep(delay)
+
+    def _chosen(self, trouble: Trouble) -> bool:
+        chosen = self._rng.random() < trouble.share
+        self.met += chosen
+        return chosen
+
+    async def _refuse(self, link: _Link, data: bytes, refusal: bytes) -> None:
+        """Read the request to its end and answer it; a client that asks first whether it may send is told no."""
+        while END not in data and (more := await link.from_client.read(CHUNK)):
+            data += more
+        head, _, body = data.partition(END)
+        if b"100-continue" not in head.lower():
+            found = LENGTH.search(head)
+            left = int(found[1]) - len(body) if found else 0
+            while left > 0 and (more := await link.from_client.read(min(CHUNK, left))):
+                left -= len(more)
+        link.to_client.write(refusal)
+        await link.to_client.drain()
 
 
-def _carry(client: socket.socket, server: socket.socket) -> None:
-    """Copy both ways until one side ends or is cut."""
-    other = {client: server, server: client}
-    with selectors.DefaultSelector() as selector, contextlib.suppress(OSError):  # a cut connection is the purpose
-        for each in other:
-            selector.register(each, selectors.EVENT_READ)
-        while True:
-            for key, _ in selector.select():
-                source = key.fileobj
-                if not isinstance(source, socket.socket):
-                    continue
-                data = source.recv(CHUNK)
-                if not data:
-                    return
-                other[source].sendall(data)
-
-
-def _end(each: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # it may have ended by itself
-        each.shutdown(socket.SHUT_RDWR)
+def http_answer(status: int, body: bytes, kind: str = "application/json") -> bytes:
+    """Return a whole HTTP answer, after which the connection ends."""
+    head = f"HTTP/1.1 {status} Refused\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close"
+    return head.encode() + END + body

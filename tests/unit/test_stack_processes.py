@@ -212,10 +212,11 @@ def test_a_log_ends_in_one_readable_line(tmp_path: Path) -> None:
 
 
 def test_kafka_listens_on_this_machine_alone(tmp_path: Path) -> None:
-    text = kafka.properties(data=tmp_path, broker=1, controller=2)
+    text = kafka.properties(data=tmp_path, broker=1, controller=2, behind=3, proxy=4)
     lines = dict(line.split("=", 1) for line in text.splitlines())
 
-    assert lines["listeners"] == "PLAINTEXT://127.0.0.1:1,CONTROLLER://127.0.0.1:2"
+    assert lines["listeners"] == "PLAINTEXT://127.0.0.1:1,PROXIED://127.0.0.1:3,CONTROLLER://127.0.0.1:2"
+    assert lines["advertised.listeners"] == "PLAINTEXT://127.0.0.1:1,PROXIED://127.0.0.1:4"
     assert lines["auto.create.topics.enable"] == "false"
 
 

@@ -117,8 +117,16 @@ def test_a_table_is_cut_only_by_what_every_store_orders_alike(kind: str, type_: 
 
 
 def test_a_table_is_cut_anew_when_a_range_has_grown_four_times() -> None:
-    assert not overgrown({0: "16384:1:2"})
-    assert overgrown({0: "1:1:2", 1: "16385:1:2"})
+    assert not overgrown({0: "2048:1:2"})
+    assert overgrown({0: "1:1:2", 1: "2049:1:2"})
+    assert not overgrown(dict.fromkeys(range(20_000), "5000:1:2"))
+    assert not overgrown({})
+
+
+def test_where_too_many_parts_are_asked_for_everything_is() -> None:
+    ranges = Ranges("id", "number", tuple(range(2000)))
+    assert Part(ranges, frozenset(range(0, 2000, 2))).spans is None
+    assert len(Part(ranges, frozenset(range(0, 1000, 2))).spans or ()) == 500
 
 
 def test_proofs_come_back_as_they_were_written(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from tailrace.control.verify.source import Key
     from tailrace.source.catalogue import Table
 
-ROWS = 4_096  # rows of a range when it is cut
+ROWS, MOST = 512, 20_000  # rows of a range when it is cut; more where a table would have too many ranges
+MOST_SPANS = 500  # bounds in one question; where more are wanted, everything is asked for
 GROWN = 4  # times as many rows as a range was cut for: then the table is cut anew
 NOWHERE = -1  # the range of things that do not say which row they are
 SAMPLED = 100  # about one range of so many is compared though nothing says that it changed
@@ -88,7 +89,8 @@ class Part:
         """The bounds of what is asked for; None where everything is."""
         if not self.ranges.bounds or NOWHERE in self.numbers:
             return None
-        return list(self.ranges.spans(self.numbers))
+        found = list(self.ranges.spans(self.numbers))
+        return found if len(found) <= MOST_SPANS else None
 
 
 class Tally:
@@ -118,7 +120,8 @@ def cut_by(table: Table, contract: Contract) -> tuple[str, str]:
 
 def overgrown(digests: Mapping[int, str]) -> bool:
     """Say whether a range has so many more rows than when it was cut that the table should be cut anew."""
-    return any(int(digest.partition(":")[0]) > GROWN * ROWS for digest in digests.values())
+    counts = [int(digest.partition(":")[0]) for digest in digests.values()]
+    return max(counts, default=0) > GROWN * max(ROWS, sum(counts) // MOST)
 
 
 def suspects(

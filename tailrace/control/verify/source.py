@@ -18,7 +18,7 @@ import psycopg2.extras
 from tailrace.control.verify import reading
 from tailrace.control.verify.expected import text
 from tailrace.control.verify.meter import Meter
-from tailrace.control.verify.ranges import Ranges
+from tailrace.control.verify.ranges import MOST, NOWHERE, ROWS, Part, Ranges, Span
 from tailrace.errors import ProjectError, Unreachable
 from tailrace.source import catalogue
 
@@ -154,11 +154,13 @@ class Snapshot:
         self._table, self._names = table, names
         self._place = catalogue.quote(table)
 
-    def cut(self, column: str, kind: str, rows: int) -> Ranges:
-        """Cut the table into ranges of so many rows."""
+    def cut(self, column: str, kind: str) -> Ranges:
+        """Cut the table into ranges."""
         name = _quoted(column)
-        ordered = f"SELECT {name}::text AS bound, row_number() OVER (ORDER BY {name}) - 1 AS place FROM {self._place}"
-        found = self._all(f"SELECT bound FROM ({ordered}) q WHERE place > 0 AND place % {rows} = 0 ORDER BY place")
+        ordered = f"SELECT {name}::text AS bound, row_number() OVER (ORDER BY {name}) - 1 AS place"
+        every = f"{ordered}, count(*) OVER () AS count FROM {self._place}"
+        chosen = f"place > 0 AND place % greatest({ROWS}, count / {MOST}) = 0"
+        found = self._all(f"SELECT bound FROM ({every}) q WHERE {chosen} ORDER BY place")
         bounds = dict.fromkeys(int(bound) if kind == "number" else bound for (bound,) in found)
         return Ranges(column, kind, tuple(bounds))
 
@@ -170,8 +172,9 @@ class Snapshot:
         return {part: f"{count}:{first}:{second}" for part, count, first, second in found}
 
     def rows(self, ranges: Ranges | None = None, numbers: Collection[int] = ()) -> Iterator[Row]:
-        """Yield every row, or those of some ranges."""
-        where = "" if ranges is None or not ranges.bounds else f" WHERE {_within(ranges, numbers)}"
+        """Yield every row, or at least those of some ranges."""
+        spans = None if ranges is None else Part(ranges, frozenset(numbers) - {NOWHERE}).spans
+        where = "" if ranges is None or spans is None else f" WHERE {_within(ranges.column, spans)}"
         with self._connection.cursor(name="tailrace_verify") as cursor:
             cursor.itersize = PAGE
             cursor.execute(f"SELECT {self._names} FROM {self._place}{where}")
@@ -200,9 +203,9 @@ def _range_of(ranges: Ranges) -> str:
     return f"coalesce(width_bucket({name}::{type_}, '{{{listed}}}'::{type_}[]), -1)"
 
 
-def _within(ranges: Ranges, numbers: Collection[int]) -> str:
-    """Return the SQL that is true for the rows of some ranges."""
-    name = _quoted(ranges.column)
+def _within(column: str, spans: Sequence[Span]) -> str:
+    """Return the SQL that is true for the rows between some bounds."""
+    name = _quoted(column)
     sides = [
         " AND ".join(
             part
@@ -210,7 +213,7 @@ def _within(ranges: Ranges, numbers: Collection[int]) -> str:
             if part
         )
         or "true"
-        for low, high in ranges.spans(numbers)
+        for low, high in spans
     ]
     return " OR ".join(f"({side})" for side in sides) or "false"
 

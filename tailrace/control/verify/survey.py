@@ -13,7 +13,7 @@ from tailrace.control.verify import expected
 from tailrace.control.verify.expected import Unfit
 from tailrace.control.verify.job import Job
 from tailrace.control.verify.kept import TableProofs, fingerprint, named
-from tailrace.control.verify.ranges import ROWS, Part, Ranges, cut_by, overgrown, sample, suspects
+from tailrace.control.verify.ranges import Part, Ranges, cut_by, overgrown, sample, suspects
 from tailrace.control.verify.report import Check, Difference
 from tailrace.control.verify.source import key_text
 
@@ -95,7 +95,7 @@ class Survey:
         digests = snapshot.digests(there.ranges) if there is not None and there.layout == layout else None
         if there is None or digests is None or (self._seed is None and overgrown(digests)):
             column, kind = cut_by(self._source.table(table), jobs[0].pair.contract)
-            there = TableProofs(layout, snapshot.cut(column, kind, ROWS) if column else Ranges())
+            there = TableProofs(layout, snapshot.cut(column, kind) if column else Ranges())
             kept.tables[table], digests = there, snapshot.digests(there.ranges)
         for job in jobs:
             job.ranges, job.source = there.ranges, digests

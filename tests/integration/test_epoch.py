@@ -99,7 +99,7 @@ def test_after_a_lost_slot_one_command_brings_every_store_back_to_the_source(run
     assert report["ok"], report
     assert "1 keys are rows there that the source no longer has" in report["notes"][0]  # nobody saw that delete
     versions = running.json("lake", "query", "raw/customers", "select distinct _version >> 48 as epoch from history")
-    assert sorted(each["epoch"] for each in versions) == [1, 2]
+    assert sorted(each["epoch"] for each in versions) == [1, bumped["to"]]
     assert record(running).phase == epoch.SETTLED
     assert running.must("epoch", "show").strip() == "epoch 4"
     assert running.must("plan", "--exit-code").startswith("No changes.")

@@ -114,7 +114,7 @@ def test_a_new_column_reaches_every_store_and_no_sink_is_started_again(things: B
 def test_rows_that_a_default_changed_without_an_event_differ_until_they_are_read_again(things: Bank) -> None:
     run(things, "ALTER TABLE things ADD COLUMN late int DEFAULT 5", "UPDATE things SET size = 1 WHERE id = 1")
 
-    assert differences(verified(things)) == {(sink, "different", ("late",)) for sink in SINKS}
+    assert differences(verified(things)) == {(sink, "stale", ("late",)) for sink in SINKS}
     ask(things, "snapshot", "public.things")
     assert differences(verified(things)) == set()
 

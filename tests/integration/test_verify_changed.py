@@ -40,7 +40,7 @@ def test_ranges_that_were_proved_are_left_alone_until_something_is_written_on_ei
 ) -> None:
     said: list[str] = []
 
-    def changed(seed: int = 1) -> Report:
+    def changed(seed: int = 2) -> Report:  # draws none of these ranges
         said.clear()
         return stores.verify(manner=Manner(tmp_path, changed=True, seed=seed), say=said.append)
 

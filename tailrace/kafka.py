@@ -6,18 +6,22 @@ acknowledged, else it raises. Offsets are plain dicts ``{(topic, partition): off
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka import ConsumerGroupTopicPartitions as GroupOffsets
 from confluent_kafka.admin import AdminClient, OffsetSpec
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from tailrace.deadline import Deadline
 from tailrace.errors import Fatal, Retryable, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from concurrent.futures import Future
 
+K = TypeVar("K")
+T = TypeVar("T")
 Place = tuple[str, int]
 Offsets = dict[Place, int]
 TIMEOUT = 15.0
@@ -96,6 +100,32 @@ def _failure(error: KafkaError, count: int) -> Retryable | Fatal:
     return Fatal("Kafka refuses the messages.", detail=detail, hint="max.message.bytes and ACLs are the usual causes.")
 
 
+# What a broker that has just come back, or has just lost its lead, says of a request it will take a moment later. The
+# client library repeats such requests for consumers and producers, not for the admin side.
+NOT_YET = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+    }
+)
+
+
+def settled(call: Callable[..., Mapping[K, Future[T]]], request: Any, timeout: float = TIMEOUT) -> dict[K, T]:
+    """Return every answer to a request, which is made anew for up to ``timeout`` seconds while one says "not yet"."""
+    for attempt in Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, KafkaException) and error.args[0].code() in NOT_YET),
+        wait=wait_exponential_jitter(multiplier=0.05, max=1.0),
+        stop=stop_after_delay(timeout),
+        reraise=True,
+    ):
+        with attempt:
+            return {key: answer.result() for key, answer in call(request, request_timeout=TIMEOUT).items()}
+    raise AssertionError("a retry that raises again does not end")
+
+
 class KafkaAdmin:
     """What the control side asks of a cluster. Every call has a deadline; a silent broker is Unreachable."""
 
@@ -144,7 +174,7 @@ class KafkaAdmin:
             return {}
         request = [GroupOffsets(group, wanted)]
         try:
-            answer = self.client.list_consumer_group_offsets(request, request_timeout=TIMEOUT)[group].result()
+            answer = settled(self.client.list_consumer_group_offsets, request)[group]
         except KafkaException as error:
             raise self._silent(error) from error
         return {(place.topic, place.partition): place.offset for place in answer.topic_partitions}
@@ -152,7 +182,7 @@ class KafkaAdmin:
     def members(self, group: str) -> int:
         """Return how many members a consumer group has; 0 when the group does not exist."""
         try:
-            found = self.client.describe_consumer_groups([group], request_timeout=TIMEOUT)[group].result()
+            found = settled(self.client.describe_consumer_groups, [group])[group]
         except KafkaException as error:
             if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return 0
@@ -162,10 +192,9 @@ class KafkaAdmin:
     def rewind(self, group: str, offsets: Mapping[Place, int]) -> None:
         """Set a group's committed offsets; the group must have no member."""
         places = [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
+        request = [GroupOffsets(group, places)]
         try:
-            self.client.alter_consumer_group_offsets([GroupOffsets(group, places)], request_timeout=TIMEOUT)[
-                group
-            ].result()
+            settled(self.client.alter_consumer_group_offsets, request)
         except KafkaException as error:
             raise self._silent(error) from error
 
@@ -175,10 +204,10 @@ class KafkaAdmin:
         if not request:
             return {}
         try:
-            futures = self.client.list_offsets(request, request_timeout=TIMEOUT)
-            return {(place.topic, place.partition): future.result().offset for place, future in futures.items()}
+            found = settled(self.client.list_offsets, request)
         except KafkaException as error:
             raise self._silent(error) from error
+        return {(place.topic, place.partition): answer.offset for place, answer in found.items()}
 
     def _silent(self, error: KafkaException) -> Unreachable:
         return Unreachable(

@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka import ConsumerGroupTopicPartitions as GroupOffsets
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from tailrace.deadline import Deadline
@@ -18,9 +17,7 @@ from tailrace.errors import Fatal, Retryable, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from concurrent.futures import Future
 
-K = TypeVar("K")
 T = TypeVar("T")
 Place = tuple[str, int]
 Offsets = dict[Place, int]
@@ -100,8 +97,7 @@ def _failure(error: KafkaError, count: int) -> Retryable | Fatal:
     return Fatal("Kafka refuses the messages.", detail=detail, hint="max.message.bytes and ACLs are the usual causes.")
 
 
-# What a broker that has just come back, or has just lost its lead, says of a request it will take a moment later. The
-# client library repeats such requests for consumers and producers, not for the admin side.
+# What a broker that has just come back, or has just lost its lead, says of a request that it will take a moment later.
 NOT_YET = frozenset(
     {
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
@@ -109,29 +105,35 @@ NOT_YET = frozenset(
         KafkaError.NOT_COORDINATOR,
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
     }
 )
+LATEST, EARLIEST = -1, -2  # in the place of a timestamp: KIP-79
 
 
-def settled(call: Callable[..., Mapping[K, Future[T]]], request: Any, timeout: float = TIMEOUT) -> dict[K, T]:
-    """Return every answer to a request, which is made anew for up to ``timeout`` seconds while one says "not yet"."""
-    for attempt in Retrying(
+def settled(call: Callable[[], T], timeout: float = TIMEOUT) -> T:
+    """Return what ``call`` returns; while the cluster says "not yet", it is made again for ``timeout`` seconds."""
+    return Retrying(
         retry=retry_if_exception(lambda error: isinstance(error, KafkaException) and error.args[0].code() in NOT_YET),
-        wait=wait_exponential_jitter(multiplier=0.05, max=1.0),
+        wait=wait_exponential_jitter(multiplier=0.05, max=1.0, jitter=0.1),
         stop=stop_after_delay(timeout),
         reraise=True,
-    ):
-        with attempt:
-            return {key: answer.result() for key, answer in call(request, request_timeout=TIMEOUT).items()}
-    raise AssertionError("a retry that raises again does not end")
+    )(call)
 
 
 class KafkaAdmin:
-    """What the control side asks of a cluster. Every call has a deadline; a silent broker is Unreachable."""
+    """What the control side asks of a cluster. Every call has a deadline; a silent broker is Unreachable.
+
+    Offsets and groups are asked for by consumers that never subscribe, and by the older calls of the library: the admin
+    client's own requests about groups abort the process when the broker dies while one is on its way, never find a
+    coordinator again after its restart, and its requests for offsets stay fenced (librdkafka 2.16.1; decision 0022).
+    """
 
     def __init__(self, bootstrap: str) -> None:
         self.bootstrap = bootstrap
         self.client = AdminClient({"bootstrap.servers": bootstrap, "log_level": QUIET})
+        self._asking: dict[str, Consumer] = {}
 
     def partitions(self) -> dict[str, int]:
         """Return partition counts by topic."""
@@ -156,63 +158,68 @@ class KafkaAdmin:
 
     def ends(self, names: Iterable[str]) -> Offsets:
         """Return end offsets (the next offset to be written) of all partitions of the topics."""
-        return self._list(names, OffsetSpec.latest())
+        return self.at_time(names, LATEST)
 
     def starts(self, names: Iterable[str]) -> Offsets:
         """Return the oldest offsets still there."""
-        return self._list(names, OffsetSpec.earliest())
+        return self.at_time(names, EARLIEST)
 
     def at_time(self, names: Iterable[str], milliseconds: int) -> Offsets:
         """Return the first offsets at or after a Kafka timestamp; -1 where there is none."""
-        return self._list(names, OffsetSpec.for_timestamp(milliseconds))
+        return self._offsets(names, "", lambda asked: asked.offsets_for_times, milliseconds)
 
     def committed(self, group: str, names: Iterable[str]) -> Offsets:
         """Return a group's committed offsets; -1001 where it has committed nothing."""
-        counts = self.partitions()
-        wanted = [TopicPartition(name, index) for name in names for index in range(counts.get(name, 0))]
-        if not wanted:
-            return {}
-        request = [GroupOffsets(group, wanted)]
-        try:
-            answer = settled(self.client.list_consumer_group_offsets, request)[group]
-        except KafkaException as error:
-            raise self._silent(error) from error
-        return {(place.topic, place.partition): place.offset for place in answer.topic_partitions}
+        return self._offsets(names, group, lambda asked: asked.committed)
 
     def members(self, group: str) -> int:
         """Return how many members a consumer group has; 0 when the group does not exist."""
         try:
-            found = settled(self.client.describe_consumer_groups, [group])[group]
+            found = settled(lambda: [_checked(each) for each in self.client.list_groups(group, timeout=TIMEOUT)])
         except KafkaException as error:
-            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-                return 0
             raise self._silent(error) from error
-        return len(found.members)
+        return sum(len(each.members) for each in found)
 
     def rewind(self, group: str, offsets: Mapping[Place, int]) -> None:
         """Set a group's committed offsets; the group must have no member."""
         places = [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
-        request = [GroupOffsets(group, places)]
+        commit = self._asked(group).commit
         try:
-            settled(self.client.alter_consumer_group_offsets, request)
+            settled(lambda: [_checked(each) for each in commit(offsets=places, asynchronous=False) or ()])
         except KafkaException as error:
             raise self._silent(error) from error
 
-    def _list(self, names: Iterable[str], spec: Any) -> Offsets:
+    def _offsets(self, names: Iterable[str], group: str, call: Callable[[Consumer], Any], offset: int = 0) -> Offsets:
         counts = self.partitions()
-        request = {TopicPartition(name, index): spec for name in names for index in range(counts.get(name, 0))}
-        if not request:
+        places = [TopicPartition(name, index, offset) for name in names for index in range(counts.get(name, 0))]
+        if not places:
             return {}
+        ask = call(self._asked(group))
         try:
-            found = settled(self.client.list_offsets, request)
+            found = settled(lambda: [_checked(each) for each in ask(places, timeout=TIMEOUT)])
         except KafkaException as error:
             raise self._silent(error) from error
-        return {(place.topic, place.partition): answer.offset for place, answer in found.items()}
+        return {(place.topic, place.partition): place.offset for place in found}
+
+    def _asked(self, group: str) -> Consumer:
+        """Return the consumer that asks for a group, or for none."""
+        if group not in self._asking:
+            ours = {"group.id": group or "tailrace-offsets", "enable.auto.commit": False, "log_level": QUIET}
+            whole = {"isolation.level": "read_uncommitted"}  # the end is where the next record goes
+            self._asking[group] = Consumer({"bootstrap.servers": self.bootstrap, **ours, **whole})
+        return self._asking[group]
 
     def _silent(self, error: KafkaException) -> Unreachable:
         return Unreachable(
             "Kafka does not answer as it should.", detail=f"{self.bootstrap}: {error.args[0]}", hint="Is the broker up?"
         )
+
+
+def _checked(answer: Any) -> Any:
+    """Return an answer for one partition or group unless it is an error."""
+    if answer.error is not None:
+        raise KafkaException(answer.error)
+    return answer
 
 
 def reader(bootstrap: str, client: str, **extra: Any) -> Consumer:

@@ -21,9 +21,10 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+_Side = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 HOST = "127.0.0.1"
 CHUNK = 65_536
-ANSWERS_WITHIN, SETTLES = 10.0, 0.02
+ANSWERS_WITHIN = 10.0
 REQUEST = re.compile(rb"(GET|POST|PUT|DELETE|HEAD|PATCH|OPTIONS) \S+ HTTP/1\.[01]\r\n")
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: a close is a reset
@@ -52,27 +53,42 @@ class Trouble:
 class _Link:
     """One connection on both sides; ``asked`` says that a request is on its way."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.from_client, self.to_client = reader, writer
-        self.from_server: asyncio.StreamReader | None = None
-        self.to_server: asyncio.StreamWriter | None = None
+    def __init__(self, client: socket.socket) -> None:
+        self.client: socket.socket | None = client  # as long as no writer owns it
+        self.writers: list[asyncio.StreamWriter] = []
         self.asked = False
 
-    @property
-    def writers(self) -> list[asyncio.StreamWriter]:
-        return [self.to_client] + ([self.to_server] if self.to_server else [])
+    async def open(self, target: tuple[str, int]) -> tuple[_Side, _Side]:
+        """Reach the service for the client and return both sides."""
+        client, self.client = self.client, None
+        near = await asyncio.open_connection(sock=client)
+        self.writers.append(near[1])
+        far = await asyncio.open_connection(*target)
+        self.writers.append(far[1])
+        return near, far
 
     def reset(self) -> None:
         """Break both sides at once, as a network does."""
+        if self.client is not None:
+            _abortive(self.client)
+            self.client.close()
         for writer in self.writers:
-            with contextlib.suppress(OSError):  # it may have ended by itself
-                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            _abortive(writer.get_extra_info("socket"))
             writer.transport.abort()
 
-    def close(self) -> None:
-        """End both sides; what was written is still sent."""
+    async def close(self) -> None:
+        """End both sides once what was written is sent."""
         for writer in self.writers:
             writer.close()
+        for writer in self.writers:
+            with contextlib.suppress(OSError):  # broken is closed too
+                await writer.wait_closed()
+
+
+def _abortive(end: socket.socket) -> None:
+    """Let a close be a reset."""
+    with contextlib.suppress(OSError):  # it may have ended by itself
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
 
 
 class Proxy:
@@ -85,14 +101,14 @@ class Proxy:
         parts = urlsplit(url if "//" in url else f"//{url}")
         self._target = (parts.hostname or HOST, parts.port or 80)
         self._scheme, self._rng = parts.scheme, Random(seed)  # noqa: S311 - choices of a test, not secrets
-        self._links: set[_Link] = set()
+        self._links: dict[asyncio.Task[None], _Link] = {}
         self._trouble = Trouble()
         self.refused = self.met = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
         self._passing = asyncio.Event()
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self.port = port
         self.listen()
 
@@ -141,51 +157,64 @@ class Proxy:
             self._passing.set()
         if trouble.cut:
             self.met += len(self._links)
-            for link in self._links:
+            for serving, link in self._links.items():
                 link.reset()
+                serving.cancel()
 
     async def _listen(self) -> None:
-        if self._server is None:
+        if self._listener is None:
             self._passing.set()
-            self._server = await asyncio.start_server(self._serve, HOST, self.port)
-            self.port = int(self._server.sockets[0].getsockname()[1])
+            self._listener = socket.create_server((HOST, self.port), backlog=100)
+            self._listener.setblocking(False)
+            self._loop.add_reader(self._listener, self._accept, self._listener)
+            self.port = int(self._listener.getsockname()[1])
 
     async def _leave(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
 
     async def _end(self) -> None:
         await self._leave()
         await self._change(Trouble(cut=True))
-        await asyncio.sleep(SETTLES)  # connections that came in this moment are reset as well
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in rest:
-            task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
-        await asyncio.sleep(SETTLES)  # what was reset is closed by the loop, behind this
+        while self._links:
+            await asyncio.wait(self._links)
+        await asyncio.sleep(0)  # the loop closes behind this what was reset
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry one connection until one side ends, or is cut."""
-        link = _Link(reader, writer)
+    def _accept(self, listener: socket.socket) -> None:
+        """Take one connection. It is known from here on, so that none is forgotten when the proxy is cut or ends."""
+        try:
+            client, _ = listener.accept()
+        except OSError:  # it went away again
+            return
+        client.setblocking(False)
+        link = _Link(client)
         if self._trouble.cut:
             self.refused += 1
             self.met += 1
             link.reset()
             return
-        self._links.add(link)
-        try:
-            await self._carry(link)
-        except (OSError, asyncio.CancelledError):
-            link.reset()  # the service is not there, or one side broke: that is passed on; or the proxy ends
-        finally:
-            self._links.discard(link)
-            link.close()
+        serving = self._loop.create_task(self._serve(link))
+        self._links[serving] = link
+        serving.add_done_callback(self._served)
 
-    async def _carry(self, link: _Link) -> None:
-        await self._hinder(0)
-        link.from_server, link.to_server = await asyncio.open_connection(*self._target)
-        ways = [asyncio.ensure_future(way) for way in (self._forth(link), self._back(link))]
+    def _served(self, serving: asyncio.Task[None]) -> None:
+        self._links.pop(serving).reset()  # a task that is cancelled before its first step closes nothing
+
+    async def _serve(self, link: _Link) -> None:
+        """Carry one connection until one side ends, or is cut."""
+        try:
+            await self._hinder(0)
+            await self._carry(link, *await link.open(self._target))
+        except OSError:
+            link.reset()  # the service is not there, or one side broke: that is passed on
+        await link.close()
+
+    async def _carry(self, link: _Link, near: _Side, far: _Side) -> None:
+        ways = [
+            asyncio.ensure_future(way) for way in (self._forth(link, near, far[1]), self._back(link, far[0], near[1]))
+        ]
         try:
             done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             for way in done:
@@ -195,28 +224,26 @@ class Proxy:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
 
-    async def _forth(self, link: _Link) -> None:
-        assert link.to_server is not None
-        while data := await link.from_client.read(CHUNK):
+    async def _forth(self, link: _Link, near: _Side, to_server: asyncio.StreamWriter) -> None:
+        while data := await near[0].read(CHUNK):
             await self._hinder(len(data))
             trouble = self._trouble
             if trouble.refusal and not link.asked and REQUEST.match(data) and self._chosen(trouble):
-                await self._refuse(link, data, trouble.refusal)
+                await self._refuse(near, data, trouble.refusal)
                 return
             link.asked = True
-            link.to_server.write(data)
-            await link.to_server.drain()
+            to_server.write(data)
+            await to_server.drain()
 
-    async def _back(self, link: _Link) -> None:
-        assert link.from_server is not None
-        while data := await link.from_server.read(CHUNK):
+    async def _back(self, link: _Link, from_server: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        while data := await from_server.read(CHUNK):
             await self._hinder(len(data))
             if self._trouble.lost and link.asked and self._chosen(self._trouble):
                 link.reset()
                 return
             link.asked = False
-            link.to_client.write(data)
-            await link.to_client.drain()
+            to_client.write(data)
+            await to_client.drain()
 
     async def _hinder(self, size: int) -> None:
         """Let bytes pass as the trouble says: not now, later, or at once."""
@@ -234,18 +261,19 @@ class Proxy:
         self.met += chosen
         return chosen
 
-    async def _refuse(self, link: _Link, data: bytes, refusal: bytes) -> None:
+    async def _refuse(self, near: _Side, data: bytes, refusal: bytes) -> None:
         """Read the request to its end and answer it; a client that asks first whether it may send is told no."""
-        while END not in data and (more := await link.from_client.read(CHUNK)):
+        from_client, to_client = near
+        while END not in data and (more := await from_client.read(CHUNK)):
             data += more
         head, _, body = data.partition(END)
         if b"100-continue" not in head.lower():
             found = LENGTH.search(head)
             left = int(found[1]) - len(body) if found else 0
-            while left > 0 and (more := await link.from_client.read(min(CHUNK, left))):
+            while left > 0 and (more := await from_client.read(min(CHUNK, left))):
                 left -= len(more)
-        link.to_client.write(refusal)
-        await link.to_client.drain()
+        to_client.write(refusal)
+        await to_client.drain()
 
 
 def http_answer(status: int, body: bytes, kind: str = "application/json") -> bytes:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
-
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
@@ -11,39 +9,35 @@ from tailrace.kafka import NOT_YET, settled
 
 
 class Broker:
-    """Answers a request with one error code after the other, then with 7, as the client library's futures do."""
+    """Answers a request with one error code after the other, then with 7."""
 
     def __init__(self, *codes: int) -> None:
         self.codes = list(codes)
         self.asked = 0
 
-    def ask(self, request: list[str], *, request_timeout: float) -> dict[str, Future[int]]:
-        assert request_timeout > 0
+    def ask(self) -> int:
         self.asked += 1
-        future: Future[int] = Future()
         if self.codes:
-            future.set_exception(KafkaException(KafkaError(self.codes.pop(0))))
-        else:
-            future.set_result(7)
-        return dict.fromkeys(request, future)
+            raise KafkaException(KafkaError(self.codes.pop(0)))
+        return 7
 
 
 @pytest.mark.parametrize("code", sorted(NOT_YET))
 def test_an_answer_of_not_yet_is_asked_again_until_the_cluster_answers(code: int) -> None:
     broker = Broker(code, code)
-    assert settled(broker.ask, ["group"]) == {"group": 7}
+    assert settled(broker.ask) == 7
     assert broker.asked == 3
 
 
 def test_a_cluster_that_says_not_yet_for_longer_than_the_deadline_is_an_error() -> None:
     broker = Broker(*[KafkaError.COORDINATOR_LOAD_IN_PROGRESS] * 1000)
     with pytest.raises(KafkaException):
-        settled(broker.ask, ["group"], timeout=0.2)
+        settled(broker.ask, timeout=0.2)
     assert broker.asked > 1
 
 
 def test_any_other_error_is_not_asked_again() -> None:
     broker = Broker(KafkaError.GROUP_AUTHORIZATION_FAILED)
     with pytest.raises(KafkaException):
-        settled(broker.ask, ["group"])
+        settled(broker.ask)
     assert broker.asked == 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import socket
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, ClassVar
@@ -162,6 +164,28 @@ def test_a_proxy_that_left_refuses_connections_and_comes_back_to_its_port(proxy:
     assert proxy.url == url
     with closing(connected(proxy)) as connection:
         assert post(connection, b"back") == (200, b"back")
+
+
+def test_whoever_comes_in_the_moment_a_proxy_ends_is_sent_away_and_nothing_stays_open(service: str) -> None:
+    came: list[socket.socket] = []
+    enough = threading.Event()
+
+    def come(port: int) -> None:
+        with suppress(ConnectionRefusedError, ConnectionResetError):
+            while True:
+                came.append(socket.create_connection(("127.0.0.1", port), timeout=SECONDS))
+                if len(came) == 200:
+                    enough.set()
+
+    with Proxy(service) as proxy:
+        coming = threading.Thread(target=come, args=(proxy.port,))
+        coming.start()
+        assert enough.wait(SECONDS)
+    coming.join(SECONDS)
+    for client in came:
+        with closing(client), suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+    gc.collect()  # an unclosed socket of the proxy would say so now, and every warning is an error
 
 
 def test_where_the_service_is_gone_the_connection_breaks() -> None:

@@ -107,6 +107,7 @@ NOT_YET = frozenset(
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.FENCED_LEADER_EPOCH,
         KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - spelled so; a topic that has just grown
     }
 )
 LATEST, EARLIEST = -1, -2  # in the place of a timestamp: KIP-79
@@ -138,10 +139,9 @@ class KafkaAdmin:
     def partitions(self) -> dict[str, int]:
         """Return partition counts by topic."""
         try:
-            metadata = self.client.list_topics(timeout=TIMEOUT)
+            return _counted(self.client)
         except KafkaException as error:
             raise self._silent(error) from error
-        return {name: len(topic.partitions) for name, topic in metadata.topics.items()}
 
     def topic_ids(self, names: Sequence[str]) -> dict[str, str]:
         """Return topic ids (UUIDs as text) by topic; unknown topics are left out."""
@@ -190,16 +190,18 @@ class KafkaAdmin:
             raise self._silent(error) from error
 
     def _offsets(self, names: Iterable[str], group: str, call: Callable[[Consumer], Any], offset: int = 0) -> Offsets:
-        counts = self.partitions()
-        places = [TopicPartition(name, index, offset) for name in names for index in range(counts.get(name, 0))]
-        if not places:
-            return {}
-        ask = call(self._asked(group))
+        asked, wanted = self._asked(group), list(names)
+
+        def ask() -> Offsets:
+            counts = _counted(asked)  # by the same client, which knows only partitions that it was told of
+            places = [TopicPartition(name, index, offset) for name in wanted for index in range(counts.get(name, 0))]
+            found = call(asked)(places, timeout=TIMEOUT) if places else ()
+            return {(place.topic, place.partition): place.offset for place in map(_checked, found)}
+
         try:
-            found = settled(lambda: [_checked(each) for each in ask(places, timeout=TIMEOUT)])
+            return settled(ask)
         except KafkaException as error:
             raise self._silent(error) from error
-        return {(place.topic, place.partition): place.offset for place in found}
 
     def _asked(self, group: str) -> Consumer:
         """Return the consumer that asks for a group, or for none."""
@@ -213,6 +215,10 @@ class KafkaAdmin:
         return Unreachable(
             "Kafka does not answer as it should.", detail=f"{self.bootstrap}: {error.args[0]}", hint="Is the broker up?"
         )
+
+
+def _counted(client: AdminClient | Consumer) -> dict[str, int]:
+    return {name: len(topic.partitions) for name, topic in client.list_topics(timeout=TIMEOUT).topics.items()}
 
 
 def _checked(answer: Any) -> Any:

@@ -24,6 +24,7 @@ from tailrace import contract, topics
 from tailrace.change import VERSION
 from tailrace.crashpoint import VARIABLE
 from tailrace.deadline import wait_for
+from tailrace.errors import Refused
 from tailrace.evolution import added
 from tailrace.registry import Registry
 from tailrace.source.unchanged import SETTING
@@ -287,13 +288,19 @@ class Parcels(Conformed):
 
     def differences(self) -> list[str]:
         """Compare every store and the letters of every worker with what was written; each line names its store."""
-        stores = {"dynamodb": self._items, "search": self.search.current, "lake": self.lake.current}
+        stores = {"dynamodb": self._items, "search": self.search.current, "lake": self._lines}
         found = []
         for name in self.workers:
             shown = {row["id"]: {field.name: row[field.name] for field in PARCEL.fields} for row in stores[name]()}
             lines = [*unequal(shown, self.rows), *parked(self.dead_letters(name), self.poison)]
             found += [f"{name}: {line}" for line in lines]
         return found
+
+    def _lines(self) -> Sequence[Mapping[str, Any]]:
+        try:
+            return self.lake.current()
+        except Refused:  # its worker has not written anything
+            return ()
 
     def remove(self) -> None:
         """End the workers and remove what is theirs."""

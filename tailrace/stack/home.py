@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from tailrace.deadline import wait_for
 from tailrace.endpoints import STATE_FOLDER, Endpoints
+from tailrace.stack import claims
 from tailrace.stack import ports as port_numbers
 from tailrace.stack.ports import HOST
 
@@ -108,7 +109,9 @@ class Home:
     def assign_ports(self, configured: Mapping[str, int], *, fresh: bool) -> None:
         """Fix the ports: configured now or earlier, kept, or free."""
         wanted = {**self.state.configured, **configured}
-        self.state.ports = port_numbers.assign(self.state.ports, wanted, fresh=fresh)
+        with claims.held(self.cache.root, self.root) as claimed:
+            self.state.ports = port_numbers.assign(self.state.ports, wanted, fresh=fresh, others=claimed.others)
+            claimed.set(self.state.ports.values())
         self.state.configured = wanted
         self.save()
 

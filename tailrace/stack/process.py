@@ -146,6 +146,20 @@ def family(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
+def listens(process: psutil.Process, port: int) -> bool:
+    """Say whether a process or one of its descendants listens on a TCP port: an answer may come from somebody else."""
+    for member in family(process):
+        try:
+            found = member.net_connections(kind="tcp")
+        except _GONE:
+            continue
+        except psutil.AccessDenied:  # a system that does not tell
+            return True
+        if any(each.status == psutil.CONN_LISTEN and each.laddr[1] == port for each in found):
+            return True
+    return False
+
+
 def strays(mark: str) -> list[psutil.Process]:
     """Return live processes of the stack ``mark`` that we may look at, with or without a pid file."""
     return [process for process in psutil.process_iter() if _carries(process, mark)]

@@ -22,7 +22,7 @@ class Service:
 
     ``launch`` prepares folders and configuration (and may run one-time tools) and returns the command; ``ready``
     does what a client would do and never raises for a server that is not there yet. ``ports`` are those it listens
-    on; ``needs`` are services that have to be ready before it is started.
+    on, the clients' first; ``needs`` are services that have to be ready before it is started.
     """
 
     name: str

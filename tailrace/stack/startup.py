@@ -77,9 +77,10 @@ class Startup:
 
     def _works(self, service: Service, record: Record) -> bool:
         process.reap()
-        if record.process() is None:
+        found = record.process()
+        if found is None:
             raise ended(self.home, service)
-        return service.ready(self.home)
+        return process.listens(found, self.home.port(service.ports[0])) and service.ready(self.home)
 
 
 class _Abandoned(Unreachable):

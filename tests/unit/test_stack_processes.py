@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import psutil
@@ -17,7 +18,7 @@ import pytest
 
 from tailrace.deadline import wait_for
 from tailrace.errors import Refused, Unreachable, UsageError
-from tailrace.stack import Stack, artifacts, kafka, ports, process
+from tailrace.stack import Stack, artifacts, claims, kafka, ports, process
 from tailrace.stack.cache import Cache
 from tailrace.stack.home import exclusive, open_home, root_of
 from tailrace.stack.postgres import reachable
@@ -138,7 +139,7 @@ def test_a_configured_port_is_taken_at_its_word() -> None:
     assert ports.assign({"kafka": 20001}, {"kafka": 19092}, fresh=True)["kafka"] == 19092
 
 
-@pytest.mark.parametrize(("name", "port"), [("kafk", 9092), ("kafka", 0), ("kafka", 70000), ("opensearch", 9200)])
+@pytest.mark.parametrize(("name", "port"), [("kafk", 9092), ("kafka", 0), ("kafka", 70000), ("opensearch", 0)])
 def test_a_port_no_service_can_have_is_a_usage_error(name: str, port: int) -> None:
     with pytest.raises(UsageError):
         ports.check({name: port})
@@ -155,6 +156,45 @@ def test_state_is_kept_and_readable_by_its_owner_alone(tmp_path: Path) -> None:
     assert again.state == home.state
     assert stat.S_IMODE((home.root / "state.json").stat().st_mode) == 0o600
     assert home.state.postgres_password in home.endpoints().postgres
+
+
+def test_stacks_that_choose_at_the_same_moment_have_no_port_in_common(tmp_path: Path) -> None:
+    cache = Cache(artifacts.load(), tmp_path / "cache")
+    homes = [open_home(tmp_path / f"stack {number}", cache) for number in range(12)]
+    for home in homes:
+        home.root.mkdir(parents=True)
+
+    with ThreadPoolExecutor(len(homes)) as pool:
+        list(pool.map(lambda home: home.assign_ports({}, fresh=True), homes))
+
+    chosen = [port for home in homes for port in home.state.ports.values()]
+    assert len(chosen) == len(set(chosen))
+
+
+def test_a_stack_that_was_wiped_claims_nothing_and_one_that_is_down_keeps_its_ports(tmp_path: Path) -> None:
+    folders = {name: tmp_path / name for name in ("wiped", "down", "own")}
+    for folder in folders.values():
+        folder.mkdir()
+    with claims.held(tmp_path, folders["wiped"]) as held:
+        held.set([20001])
+    with claims.held(tmp_path, folders["down"]) as held:
+        held.set([20002])
+    folders["wiped"].rmdir()
+
+    with claims.held(tmp_path, folders["own"]) as held:
+        assert held.others == {20002}
+
+
+def test_a_port_counts_as_ours_only_where_our_process_listens_on_it() -> None:
+    ours = psutil.Process()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert process.listens(ours, port)
+        with subprocess.Popen(
+            [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as other:
+            assert not process.listens(psutil.Process(other.pid), port)
+    assert not process.listens(ours, port)
 
 
 def test_two_stacks_have_different_secrets_and_ids(tmp_path: Path) -> None:

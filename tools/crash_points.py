@@ -23,13 +23,14 @@ Where the variable is not set a place costs one look at a global, per batch and 
 
 Each place is exercised by `make test`: `tests/faults/test_crash_points.py` kills real workers on the real stack, starts
 them again and compares what they wrote; `tests/unit/test_crash_points.py` does so for the lake's log and compaction on
-a bucket in memory; `tests/integration/test_epoch.py` and `test_structure.py` for the commands.
+a bucket in memory; `test_epoch.py`, `test_structure.py`, `test_dlq.py` and `test_search_rebuild.py` in
+`tests/integration` for the commands.
 """
 PARTS: dict[str, type[CrashPoint]] = {
     "Processors": Processor,
     "Sink workers, DynamoDB and OpenSearch": SinkWorker,
     "The lake and its compaction": Lake,
-    "epoch bump, snapshot --sweep, verify --repair": Command,
+    "epoch bump, snapshot --sweep, verify --repair, dlq replay, search rebuild": Command,
 }
 
 

@@ -18,6 +18,7 @@ from tailrace import evolution, topics
 from tailrace.control.barrier import Barrier, Crossed
 from tailrace.control.resources.search import asking, declared
 from tailrace.control.verify import verify
+from tailrace.crashpoint import Command, reach
 from tailrace.errors import Refused, Rejected, UsageError
 from tailrace.kafka import reader
 from tailrace.sink import mapping
@@ -127,7 +128,9 @@ class Rebuild:
             self._fill(source, self._building)
             if proved:
                 self._prove(source)
+            reach(Command.INDEX_FILLED)
             self._switch(old, new)
+            reach(Command.ALIAS_MOVED)
             self._fill(source, self._target)
         finally:
             source.close()

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(900)  # the first test waits for the whole drill
 SEED = 243
 WORKERS = ("conform", "dynamodb", "lake", "search")
-RATE = 40.0  # changes of the traffic a second; the rough ones add half of that
-LARGE = 10_000  # rows of one transaction
+RATE = 25.0  # changes of the traffic a second; the rough ones add half of that
+LARGE = 5_000  # rows of one transaction
 
 
 @pytest.fixture(scope="module")

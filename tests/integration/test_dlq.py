@@ -14,6 +14,7 @@ from opensearchpy import OpenSearch
 from tailrace.cli import cli
 from tailrace.control import barrier, init
 from tailrace.control.verify import verify
+from tailrace.crashpoint import Command
 from tailrace.deadline import wait_for
 from tailrace.demo import database
 from tailrace.errors import Fatal, Refused, UsageError
@@ -132,6 +133,23 @@ def test_one_document_is_parked_the_rest_lands_and_once_it_is_edited_and_replaye
     assert differing(crates) == {"dynamodb": [], "search": []}
     assert dlq(crates, "list") == []
     assert [how for _, how in settled(crates, "search")] == ["edited", "replayed"]
+
+
+def test_a_replay_that_died_before_it_was_written_down_is_settled_by_the_next(crates: Bank) -> None:
+    run(crates, f"INSERT INTO crates VALUES (98, '5', 1, '{LIST}')")
+    [shown] = parked(crates, "search", 1)
+    dlq(crates, "edit", "search", shown["place"], "--set", 'detail={"a": 3}')
+
+    crates.dies(Command.LETTERS_PUT_BACK, "dlq", "replay", "search", "--all", "--yes")
+
+    assert document(crates, 98)["detail"] == {"a": 3}
+    assert len(dlq(crates, "show", "search")) == 1
+    [outcome] = dlq(crates, "replay", "search", "--all")
+    assert outcome["how"] == "stale"
+    assert document(crates, 98)["detail"] == {"a": 3}
+    run(crates, "UPDATE crates SET detail = '{\"a\": 3}' WHERE id = 98")
+    assert differing(crates) == {"dynamodb": [], "search": []}
+    assert dlq(crates, "list") == []
 
 
 def test_an_old_letter_that_is_replayed_after_newer_data_came_leaves_the_newer_data(crates: Bank) -> None:

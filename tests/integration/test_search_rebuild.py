@@ -10,10 +10,12 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from tailrace import crashpoint
 from tailrace.control.markers import purge
 from tailrace.control.rebuild import Rebuild, drop_old, find, old_indexes
 from tailrace.control.resources.search import SearchIndexResource
 from tailrace.control.services import Services
+from tailrace.crashpoint import Command
 from tailrace.deadline import Deadline, wait_for
 from tailrace.errors import Refused
 from tailrace.kafka import Outbox
@@ -21,11 +23,13 @@ from tailrace.sink.search import SearchWriter
 from tailrace.targets import DELETED_FIELD
 from tailrace.testing import PARCEL, Tape, parcel
 from tests.conformed import Conformed, running
+from tests.lakebucket import Killed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tailrace.crashpoint import CrashPoint
     from tests.providers import RunningStack
 
 SINK = 'from tailrace import SearchIndex, Text\nparcels = SearchIndex("{alias}", record="parcel", text=({text}))\n'
@@ -102,6 +106,29 @@ def test_a_new_index_is_filled_under_traffic_and_misses_nothing(made: Rebuilding
     last = {str(1 + turn % 50): f"turn {turn}" for turn in range(1, sent[0] + 1)}
     assert made.notes() == {str(number): f"parcel {number}" for number in range(1, 201)} | last
     _nothing_comes_back(made, gone)
+
+
+@pytest.mark.parametrize(("point", "old"), [(Command.INDEX_FILLED, 1), (Command.ALIAS_MOVED, 2)])
+def test_a_rebuild_that_died_is_made_good_by_the_next(made: Rebuilding, point: CrashPoint, old: int) -> None:
+    tape = Tape()
+    made.pipeline.send([tape.put(parcel(number)) for number in range(1, 31)])
+    with running(made.pipeline.load(), "search"):
+        made.pipeline.wait_until_committed("search")
+
+        def die(_: Any) -> None:
+            made.pipeline.send(
+                [tape.put(parcel(number, note="late"), before=parcel(number)) for number in range(1, 11)]
+            )
+            made.pipeline.wait_until_committed("search")
+            raise Killed
+
+        with pytest.raises(Killed), crashpoint.armed(point.spelled, die):
+            made.rebuild()
+        done = made.rebuild()
+        made.pipeline.wait_until_committed("search")
+
+    assert (done.old, done.new) == (f"{made.alias}-{old:06}", f"{made.alias}-{old + 1:06}")
+    assert made.notes() == {str(number): "late" if number < 11 else f"parcel {number}" for number in range(1, 31)}
 
 
 def _nothing_comes_back(made: Rebuilding, gone: Any) -> None:

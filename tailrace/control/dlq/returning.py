@@ -16,6 +16,7 @@ from tailrace import topics
 from tailrace.control.dlq.ledger import FAILED, Ledger
 from tailrace.control.dlq.letters import letters
 from tailrace.control.dlq.picking import pick, released
+from tailrace.crashpoint import Command, reach
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +74,7 @@ def replay(project: Project, admin: KafkaAdmin, worker: str, selection: Selectio
     with closing(Ledger(project, worker)) as ledger:
         for _ in range(ROUNDS):
             found = way.put(ready)
+            reach(Command.LETTERS_PUT_BACK)
             write_down(ledger, found)
             outcomes += found
             tried |= {parked.spot for parked in ready}

@@ -6,14 +6,13 @@ beside the cache, under a lock, for as long as the folder of their stack is ther
 
 from __future__ import annotations
 
-import fcntl
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tailrace.deadline import wait_for
+from tailrace.stack import lock
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -41,18 +40,8 @@ class Claims:
 @contextmanager
 def held(folder: Path, own: Path) -> Iterator[Claims]:
     """Hold the claims kept in a folder, alone, for the stack ``own``; what is set is kept."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "ports.json"
-    with (folder / "ports.lock").open("w") as lock:
-
-        def locked() -> bool:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            return True
-
-        wait_for(locked, timeout=WAIT_SECONDS, what="another stack to choose its ports", every=0.02)
+    path, waits = folder / "ports.json", "another stack to choose its ports"
+    with lock.held(folder / "ports.lock", timeout=WAIT_SECONDS, what=waits, every=0.02):
         claims = Claims(str(own), {stack: ports for stack, ports in read(path).items() if Path(stack).exists()})
         yield claims
         fresh = path.with_suffix(".new")

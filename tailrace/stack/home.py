@@ -8,7 +8,6 @@ Postgres' part is put below the system's temporary folder, and the state points 
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
 import secrets
@@ -18,9 +17,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tailrace.deadline import wait_for
 from tailrace.endpoints import STATE_FOLDER, Endpoints
-from tailrace.stack import claims
+from tailrace.stack import claims, lock
 from tailrace.stack import ports as port_numbers
 from tailrace.stack.ports import HOST
 
@@ -131,16 +129,5 @@ def open_home(project: Path, cache: Cache) -> Home:
 @contextmanager
 def exclusive(project: Path, timeout: float = 120) -> Iterator[None]:
     """Hold the stack's lock, so that two commands at once do not start or stop it at the same time."""
-    root = root_of(project)
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / "lock").open("w") as stream:
-
-        def locked() -> bool:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            return True
-
-        wait_for(locked, timeout=timeout, what="another `tailrace stack` command to finish")
+    with lock.held(root_of(project) / "lock", timeout=timeout, what="another `tailrace stack` command to finish"):
         yield

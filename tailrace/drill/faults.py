@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import httpx
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 STARTS_WITHIN = 120.0
 ANSWER_SECONDS = 60.0
+POLLS = "poll.interval.ms"
 
 
 class Injector:
@@ -123,17 +125,20 @@ class Injector:
             self._stack.kill(fault.target, signal.SIGCONT)
 
     def _restart_connector(self, _fault: Fault) -> None:
+        """Configure the connector anew, by one millisecond of its poll interval, and restart it with its task."""
         project = self._ground.project
-        address = f"{project.endpoints.connect}/connectors/{project.connector.name}/restart"
+        address = f"{project.endpoints.connect}/connectors/{project.connector.name}"
 
-        def taken() -> bool:
-            try:
-                answer = httpx.post(address, params={"includeTasks": "true"}, timeout=ANSWER_SECONDS)
-            except httpx.HTTPError:
-                return False
-            return answer.is_success
+        def configured() -> httpx.Response:
+            there = httpx.get(f"{address}/config", timeout=ANSWER_SECONDS).raise_for_status().json()
+            another = {**there, POLLS: str(int(there.get(POLLS, "500")) + 1)}
+            return httpx.put(f"{address}/config", json=another, timeout=ANSWER_SECONDS)
 
-        wait_for(taken, timeout=ANSWER_SECONDS, every=1.0, what="Kafka Connect to restart the connector")
+        def restarted() -> httpx.Response:
+            return httpx.post(f"{address}/restart", params={"includeTasks": "true"}, timeout=ANSWER_SECONDS)
+
+        for act, what in ((configured, "take the connector's configuration"), (restarted, "restart the connector")):
+            wait_for(partial(_taken, act), timeout=ANSWER_SECONDS, every=1.0, what=f"Kafka Connect to {what}")
 
     @property
     def _stack(self) -> Stack:
@@ -151,3 +156,11 @@ class Injector:
                 if child.cmdline()[3:6] == ["run", self._kinds[name], name]:
                     return child.pid
         return None
+
+
+def _taken(act: Callable[[], httpx.Response]) -> bool:
+    """Say whether Kafka Connect did it; it may be away, or busy with the last restart."""
+    try:
+        return act().is_success
+    except httpx.HTTPError:
+        return False

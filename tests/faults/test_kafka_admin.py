@@ -18,11 +18,11 @@ TOPIC, GROUP, PARTITIONS = "admin-under-kill", "admin-under-kill", 3
 
 
 class Asking:
-    """Asks for everything again and again in a thread; ``answered`` counts whole rounds, ``refused`` the others."""
+    """Asks for everything again and again in a thread; ``answered`` counts whole rounds."""
 
     def __init__(self, bootstrap: str) -> None:
         self.admin = KafkaAdmin(bootstrap)
-        self.answered = self.refused = 0
+        self.answered = 0
         self.over = threading.Event()
         self.thread = threading.Thread(target=self.ask)
 
@@ -34,10 +34,9 @@ class Asking:
                 assert set(self.admin.ends([TOPIC]).values()) == set(self.admin.starts([TOPIC]).values()) == {0}
                 assert set(self.admin.at_time([TOPIC], 5).values()) == {-1}
                 assert self.admin.members(GROUP) == 0
-            except Unreachable:
-                self.refused += 1
-            else:
-                self.answered += 1
+            except Unreachable:  # while the broker is away
+                continue
+            self.answered += 1
 
 
 def test_one_admin_outlives_a_kill_of_the_broker_and_is_answered_after_it(stack: RunningStack) -> None:

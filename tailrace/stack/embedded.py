@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from tailrace.endpoints import FILE_NAME, STATE_FOLDER, Endpoints
 from tailrace.errors import Refused, UsageError
-from tailrace.stack import artifacts, connect, dynamodb, kafka, opensearch, postgres, process, registry, s3
+from tailrace.stack import artifacts, connect, dynamodb, javacache, kafka, opensearch, postgres, process, registry, s3
 from tailrace.stack.cache import Cache
 from tailrace.stack.home import Home, exclusive, open_home
 from tailrace.stack.ports import HOST
@@ -37,6 +37,8 @@ SERVICES: tuple[Service, ...] = tuple(
 )
 BY_NAME = {service.name: service for service in SERVICES}
 CONNECT_STOP_SECONDS = 10
+RECORDED = ("kafka", "registry", "connect", "opensearch")
+RECORD_SECONDS = 90
 STOP_SECONDS = 20
 
 
@@ -53,11 +55,29 @@ class Stack:
         """Fetch the artifacts that are missing in the cache; afterwards no network is needed."""
         self.cache.fetch(watch)
 
+    def prepare(self, say: Callable[[str], None]) -> None:
+        """Make the Java caches that are missing, with servers of their own; about half a minute, once."""
+        javacache.prepare(self.cache, lambda folder, written: Stack(folder, cache=self.cache).record(written), say)
+
+    def record(self, written: Path) -> None:
+        """Start the servers that profit most and end them, upon which each writes its Java cache."""
+        services = [BY_NAME[name] for name in RECORDED]
+        with exclusive(self.folder):
+            home = self._home()
+            home.recording = written
+            home.assign_ports({}, fresh=True)
+            try:
+                self._start(home, services, lambda _line: None, bound=True)
+            finally:
+                self._stop(home, services, RECORD_SECONDS)
+                self._release()
+
     def up(self, progress: Callable[[str], None] | None = None, *, bound: bool = False) -> Endpoints:
         """Start what is not running, wait until all works, write and return the endpoints."""
         say = progress or (lambda _line: None)
         supported()
         self.fetch(Lines(say))
+        self.prepare(say)
         with exclusive(self.folder):
             home = self._home()
             home.assign_ports(self._ports, fresh=not self._running(home))

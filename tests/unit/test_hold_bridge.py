@@ -26,7 +26,8 @@ LOG = 12  # records in each partition
 class Broker:
     """Two partitions, committed offsets, and where the consumer's fetches go on."""
 
-    def __init__(self) -> None:
+    def __init__(self, cancelled: int = 0) -> None:
+        self.cancelled = cancelled  # commits that end with the client's thread
         self.committed: dict[TP, int] = {FIRST: 0, SECOND: 0}
         self.position = dict(self.committed)
 
@@ -46,6 +47,9 @@ class ListThread(BatchThread):
         self.broker.position[tp] = offset
 
     async def commit(self, offsets: Mapping[TP, int]) -> bool:
+        if self.broker.cancelled:
+            self.broker.cancelled -= 1
+            raise asyncio.CancelledError
         assert all(offset >= self.broker.committed[tp] for tp, offset in offsets.items())
         self.broker.committed |= offsets
         return True
@@ -110,12 +114,12 @@ class ListConsumer(BatchConsumer):
         return {tp: records for tp, records in found.items() if records}
 
 
-def drained(folder: Path, holder: Holder, script: Sequence[str | int]) -> Broker:
+def drained(folder: Path, holder: Holder, script: Sequence[str | int], cancelled: int = 0) -> Broker:
     """Run the bridge's own loop over a script and commit at its end."""
 
     async def run() -> Broker:
         app = ConformApp("bridge", handler=holder, broker=[URL("kafka://nowhere")], datadir=str(folder))  # type: ignore[arg-type]  # what the bridge asks of it
-        broker = Broker()
+        broker = Broker(cancelled)
         made = type("Bound", (ListConsumer,), {"broker": broker, "script": list(script)})
         consumer = made(app.transport, callback=lambda _: None, on_partitions_revoked=None, on_partitions_assigned=None)
         consumer._set_active_tps(set(broker.committed))
@@ -140,6 +144,13 @@ def test_a_partition_held_by_the_last_record_goes_on_without_another_one(tmp_pat
     broker = drained(tmp_path, holder, [LOG, 4, "release", 4, 4])
     assert broker.committed == {FIRST: LOG, SECOND: LOG}
     assert holder.done[FIRST] == list(range(LOG))
+
+
+def test_a_commit_that_ends_with_the_clients_thread_is_none_and_what_stopped_the_worker_is_told(tmp_path: Path) -> None:
+    once = drained(tmp_path, Holder(at=LOG), [LOG], cancelled=1)
+    assert once.committed == {FIRST: 0, SECOND: 0}
+    again = drained(tmp_path, Holder(at=LOG), [LOG, "rebalance", LOG], cancelled=1)
+    assert again.committed == {FIRST: LOG, SECOND: LOG}
 
 
 @pytest.fixture(scope="module")

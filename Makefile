@@ -49,6 +49,7 @@ format: $(READY)
 # lint runs beside them, and what it says comes when it is through. Servers that live for minutes do without Java's
 # second compiler, which would cost them more than they get.
 test: export TAILRACE_JAVA_OPTIONS = -XX:TieredStopAtLevel=1
+test: export PYTHONDONTWRITEBYTECODE =  # some hundred processes share what the first one compiled
 test: $(READY)
 	$(BIN)/tailrace stack fetch
 	@$(MAKE) --no-print-directory -j2 test-lint test-all

@@ -146,7 +146,7 @@ def test_a_partition_held_by_the_last_record_goes_on_without_another_one(tmp_pat
     assert holder.done[FIRST] == list(range(LOG))
 
 
-def test_a_commit_that_ends_with_the_clients_thread_is_none_and_what_stopped_the_worker_is_told(tmp_path: Path) -> None:
+def test_a_commit_that_ends_with_the_clients_thread_is_none_and_ends_nothing_else(tmp_path: Path) -> None:
     once = drained(tmp_path, Holder(at=LOG), [LOG], cancelled=1)
     assert once.committed == {FIRST: 0, SECOND: 0}
     again = drained(tmp_path, Holder(at=LOG), [LOG, "rebalance", LOG], cancelled=1)

@@ -33,6 +33,11 @@ def bank(tmp_path: Path) -> Path:
     return folder
 
 
+def written(folder: Path) -> dict[Path, int]:
+    """Tell when each file of a project was written; Python may keep its bytecode beside its functions."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+
+
 def nothing(_: str) -> None:
     """Say nothing."""
 
@@ -46,12 +51,12 @@ def test_a_drill_at_a_staging_stack_strikes_workers_only(bank: Path) -> None:
 
 
 def test_a_staging_stack_is_reached_from_a_copy_under_the_same_addresses(bank: Path, tmp_path: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in bank.rglob("*")}
+    before = written(bank)
     with staging(bank, tmp_path) as ground:
         assert ground.project.endpoints == SERVERS
         assert ground.project.folder != bank
         assert (ground.stack, ground.network, ground.environment) == (None, None, {})
-    assert {path: path.stat().st_mtime_ns for path in bank.rglob("*") if "__pycache__" not in str(path)} == before
+    assert written(bank) == before
 
 
 @pytest.mark.parametrize("kind", [schedule.KILL_SERVER, schedule.PAUSE_SERVER, schedule.CUT])

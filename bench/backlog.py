@@ -1,10 +1,11 @@
-"""PostgreSQL to the search index alone: a backlog of 50,000 changes through the whole path, the first and a later one.
+"""PostgreSQL to the search index alone: backlogs of 50,000 changes through the whole path, cold and warm.
 
 The bank with its processor and its search worker, both running; the connector is paused while the changes are
 committed, and resumed. The clock runs from the first raw record to the last document that OpenSearch acknowledged, so
 it leaves out how long a connector takes to wake up. The first hop is in a row of its own: what the connector gives is
 the most that the path can. The first backlog meets servers that were just started, whose Java has still to compile what
-it needs; the bound is for the last of some, as workers that run for long meet it.
+it needs; the bounds are for the last of some, as workers that run for long meet them. Updates come with both images
+(REPLICA IDENTITY FULL, as the bank has it), and both are conformed; inserts have one.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from tailrace.health import RunFile
 from tailrace.kafka import KafkaAdmin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tailrace.endpoints import Endpoints
 
 CHANGES, CUSTOMERS, FLOOR = 50_000, 5_000, 10_000
-BACKLOGS = 5
+WARMING = 8  # backlogs before the warm ones
 WORKERS = (("processor", "conform"), ("sink", "search"))
 FILL = "insert into customers (name, email, phone, address) select 'Customer ' || n, n || '@example.org', '+41 ' || n, \
 jsonb_build_object('street', 'Street ' || n, 'city', 'Bern') from generate_series(1, %s) n"
@@ -58,13 +59,16 @@ def of_bank(folder: Path) -> list[dict[str, Any]]:
     tailrace(folder, "apply", "--yes")
     with running(folder):
         wait_for(lambda: written(loaded) >= CUSTOMERS, timeout=180, what="the snapshot to be searchable")
-        started = rows("servers just started", None, *once(loaded, url))
-        for _ in range(BACKLOGS - 2):
-            once(loaded, url)
-        return started + rows("warm", FLOOR, *once(loaded, url))
+        found = rows("updates, servers just started", None, *once(loaded, url, update))
+        for _ in range(WARMING):
+            once(loaded, url, update)
+        found += rows("updates, warm", FLOOR, *once(loaded, url, update))
+        return found + rows("inserts, warm", FLOOR, *once(loaded, url, insert))
 
 
-def once(loaded: project.Project, url: str) -> tuple[tuple[float, float, float], dict[str, float]]:
+def once(
+    loaded: project.Project, url: str, commit: Callable[[str], None]
+) -> tuple[tuple[float, float, float], dict[str, float]]:
     """Let a backlog come through; return its seconds, hop by hop, and each worker's of a processor."""
     told(loaded, "pause", "PAUSED")
     commit(url)
@@ -78,7 +82,7 @@ def rows(
 ) -> list[dict[str, Any]]:
     """Return the table's rows of one backlog."""
     whole, first, second = seconds
-    name = f"PostgreSQL to search, a backlog of {CHANGES:,} changes, {what}"
+    name = f"PostgreSQL to search, a backlog of {CHANGES:,} {what}"
     return [
         {"name": name, "value": round(CHANGES / whole), "unit": "changes/s", "baseline": round(CHANGES / first),
          "ratio": None, "floor": floor},
@@ -117,13 +121,22 @@ def told(loaded: project.Project, what: str, state: str) -> None:
     wait_for(there, timeout=60, what=f"the connector to be {state}")
 
 
-def commit(url: str) -> None:
-    """Commit the changes, many rows in each of some transactions."""
+def update(url: str) -> None:
+    """Commit the changes as updates, many rows in each of some transactions."""
     turns = CHANGES // CUSTOMERS
     with closing(psycopg2.connect(url)) as connection:
         for turn in range(10 * turns):
             with connection, connection.cursor() as cursor:
                 cursor.execute(CHANGE, (10, turn % 10))
+
+
+def insert(url: str) -> None:
+    """Commit the changes as inserts, as many in each transaction as of the updates."""
+    rows_of_one = CUSTOMERS // 10
+    with closing(psycopg2.connect(url)) as connection:
+        for _ in range(CHANGES // rows_of_one):
+            with connection, connection.cursor() as cursor:
+                cursor.execute(FILL, (rows_of_one,))
 
 
 def spent(loaded: project.Project) -> dict[str, float]:

@@ -15,20 +15,19 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import psutil
-import psycopg2
 
-from bench.backlog import FILL
 from bench.latency import bank
 from bench.pipeline import tailrace, workers
 from bench.soak import MIB, behind, pending, watch
 from tailrace import project
 from tailrace.deadline import wait_for
+from tailrace.errors import Fatal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,30 +52,30 @@ def measure(endpoints: Endpoints) -> list[dict[str, Any]]:
 def of_bank(folder: Path, endpoints: Endpoints, seconds: float) -> list[dict[str, Any]]:
     """Stall the search index of the bank in a folder, whose names nobody else uses."""
     loaded = project.load(folder)
-    url = endpoints.database(loaded.connector.database)
-    with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
-        cursor.execute(FILL, (CUSTOMERS,))
+    tailrace(folder, "demo", "seed", "--customers", str(CUSTOMERS))
     tailrace(folder, "apply", "--yes")
     with workers(folder):
         wait_for(lambda: pending(loaded) == 0, timeout=300, every=0.5, what="the snapshot to be in every store")
-        with traffic(folder):
-            wait_for(lambda: behind(loaded)["search"] > 0, timeout=60, what="traffic")
+        with traffic(folder) as busy:
+            wait_for(lambda: busy.poll() is not None or behind(loaded)["search"] > 0, timeout=60, what="traffic")
             with stopped(endpoints.opensearch):
                 sizes, furthest = stalled(loaded, seconds)
             began = time.monotonic()
             wait_for(lambda: behind(loaded)["search"] < RATE, timeout=300, every=0.2, what="search to catch up")
             caught_up = time.monotonic() - began
+            if busy.poll() is not None:
+                raise Fatal(f"The traffic ended by itself, with exit code {busy.returncode}.")
         tailrace(folder, "verify")
     return rows(seconds, sizes, furthest, caught_up)
 
 
 @contextmanager
-def traffic(folder: Path) -> Iterator[None]:
+def traffic(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run the bank's traffic beside what is measured."""
     command = [sys.executable, "-m", "tailrace", "demo", "traffic", "--rate", str(RATE), "--project", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(30)

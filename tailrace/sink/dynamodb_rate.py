@@ -1,9 +1,10 @@
 """How fast one table is written: as fast as it goes until DynamoDB throttles, then at a pace that follows it.
 
 There is no limit at first. A throttled answer sets it to a share of what has gone through lately, at most once a
-second, because the calls in flight all tell of the same moment; from there it grows by a steady amount a second (so
-additive increase, multiplicative decrease), and ends when it has been far above the need for a while. Pure: times are
-given, in seconds; the caller waits and locks.
+second, because the calls in flight all tell of the same moment; from there it grows by a share of itself a second, and
+ends when it has been far above the need for a while. It grows faster while it is far under what the table took shortly
+before, so that seconds in which nearly nothing was taken do not cost minutes. Pure: times are given, in seconds; the
+caller waits and locks.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 
 CUT = 0.7  # of the accepted rate, what is left after a throttled answer
 COOLDOWN = 1.0  # between two cuts
-GROWTH = 0.1  # of the limit after a cut, what is added to it each second
+GROWTH, FAST = 0.1, 0.5  # of the limit, what is added to it each second, and while it is far under what was known
+HALF_LIFE = 15.0  # seconds in which what a table took before counts half
 FLOOR = 1.0  # puts a second, the least
 START = 500.0  # puts a second that a table is taken to bear before it has shown less
 SLICE = 0.25  # seconds' worth of puts in one call
@@ -26,7 +28,7 @@ class Rate:
     """The pace of one table, in puts a second."""
 
     limit: float = math.inf
-    _step: float = FLOOR
+    _known: float = 0.0  # what went through before the cuts, fading
     _accepted: float = 0.0  # what went through, older seconds weighing less
     _since: float = 0.0  # begin of the present time of work
     _at: float = 0.0  # when ``_accepted`` was true
@@ -55,9 +57,9 @@ class Rate:
             return
         self._grow(now)
         shown = self.accepted(now)
+        self._known = max(shown, self._remembered(now))
         bearable = max(shown, START) if math.isinf(self.limit) else min(self.limit, max(shown, self.limit / 4))
         self.limit = max(FLOOR, bearable * CUT)
-        self._step = max(FLOOR, self.limit * GROWTH)
         self._cut = self._grown = self._free = now
 
     def accepted(self, now: float) -> float:
@@ -73,10 +75,16 @@ class Rate:
             self._accepted *= math.exp(-(now - self._at) / MEMORY)
         self._at = max(now, self._at)
 
+    def _remembered(self, now: float) -> float:
+        """Return what went through before the last cut, the less the longer that is ago."""
+        return self._known * 0.5 ** ((now - self._cut) / HALF_LIFE)
+
     def _grow(self, now: float) -> None:
         if math.isinf(self.limit) or now <= self._grown:
             return
-        self.limit += self._step * (now - self._grown)
-        self._grown = now
+        grown = self.limit * (1 + FAST) ** (now - self._grown)
+        if grown > CUT * self._remembered(now):
+            grown = self.limit * (1 + GROWTH) ** (now - self._grown)
+        self.limit, self._grown = grown, now
         if now - self._cut > LIFTED_AFTER and self.limit > LIFTED_ABOVE * self.accepted(now):
             self.limit = math.inf

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from tailrace.errors import Refused
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from tailrace.drill.ground import Ground
     from tailrace.drill.schedule import Fault
@@ -61,7 +61,7 @@ class Injector:
             return self._ground.network.strike(fault, self._stop)
         acts = {
             schedule.KILL_WORKER: self._kill_worker, schedule.KILL_WORKERS: self._kill_workers,
-            schedule.PAUSE_WORKER: self._pause_worker, schedule.SCALE: self._scale,
+            schedule.PAUSE_WORKER: self._pause_worker, schedule.ZOMBIE: self._zombie, schedule.SCALE: self._scale,
             schedule.KILL_SERVER: self._kill_server, schedule.PAUSE_SERVER: self._pause_server,
             schedule.RESTART_CONNECTOR: self._restart_connector,
         }  # fmt: skip
@@ -81,21 +81,28 @@ class Injector:
                 os.kill(pid, signal.SIGKILL)
 
     def _pause_worker(self, fault: Fault) -> None:
-        found = self._worker(fault.target)
-        with suppress(ProcessLookupError):  # another fault was quicker
-            os.kill(found, signal.SIGSTOP)
-        try:
+        with _stopped(self._worker(fault.target)):
             self._stop.wait(fault.lasts)
-        finally:
-            with suppress(ProcessLookupError):  # its supervisor, or the end of the drill, was quicker
-                os.kill(found, signal.SIGCONT)
+
+    def _zombie(self, fault: Fault) -> None:
+        """Stop a worker until another one has taken its place, and wake it up while that one works."""
+        with self._second(fault.target):
+            with _stopped(self._worker(fault.target)):
+                self._stop.wait(fault.lasts)
+            self._stop.wait(schedule.AWAKE)
 
     def _scale(self, fault: Fault) -> None:
-        arguments = ["run", self._kinds[fault.target], fault.target]
-        environment = {**self._ground.environment, membership.INSTANCE: ""}  # it leaves for good: no static member
-        second = Child(self._ground.project.folder, f"{fault.target}-second", arguments, environment=environment)
-        try:
+        with self._second(fault.target):
             self._stop.wait(fault.lasts)
+
+    @contextmanager
+    def _second(self, worker: str) -> Iterator[None]:
+        """Have a second instance of a worker; it leaves for good, so it is no static member."""
+        arguments = ["run", self._kinds[worker], worker]
+        environment = {**self._ground.environment, membership.INSTANCE: ""}
+        second = Child(self._ground.project.folder, f"{worker}-second", arguments, environment=environment)
+        try:
+            yield
             self._last_look()
         finally:
             second.stop()
@@ -156,6 +163,18 @@ class Injector:
                 if child.cmdline()[3:6] == ["run", self._kinds[name], name]:
                     return child.pid
         return None
+
+
+@contextmanager
+def _stopped(pid: int) -> Iterator[None]:
+    """Have a process stopped; it may end meanwhile, by another fault, its supervisor or the end of the drill."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def _taken(act: Callable[[], httpx.Response]) -> bool:

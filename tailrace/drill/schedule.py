@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 FIRST, LAST = 5.0, 15.0  # seconds without faults at the beginning and at the end
-KILL_WORKER, KILL_WORKERS, PAUSE_WORKER, SCALE = "kill-worker", "kill-workers", "pause-worker", "scale"
+KILL_WORKER, KILL_WORKERS, PAUSE_WORKER = "kill-worker", "kill-workers", "pause-worker"
+ZOMBIE, SCALE = "zombie", "scale"
 KILL_SERVER, PAUSE_SERVER, RESTART_CONNECTOR = "kill-server", "pause-server", "restart-connector"
 REFUSE, SILENT, SLOW, CUT, LOSE = "refuse", "silent", "slow", "cut", "lose-answers"
-OF_WORKERS = (KILL_WORKER, KILL_WORKERS, PAUSE_WORKER, SCALE)
+OF_WORKERS = (KILL_WORKER, KILL_WORKERS, PAUSE_WORKER, ZOMBIE, SCALE)
 OF_NETWORK = (REFUSE, SILENT, SLOW, CUT, LOSE)
 KINDS = (*OF_WORKERS, KILL_SERVER, PAUSE_SERVER, RESTART_CONNECTOR, *OF_NETWORK)
 EACH = (KILL_WORKER, KILL_SERVER)  # kinds that strike every target once in a round
@@ -32,11 +33,14 @@ SPOKEN = ("registry", "dynamodb", "s3", "opensearch")  # in HTTP, so that single
 CARRIED = (*SPOKEN, "kafka", "postgres")
 EVERYBODY, CONNECTOR = "all", "connector"
 # Seconds that a fault lasts: how long a process is stopped, a server is down, a second instance works, a way is bad.
+# A zombie sleeps longer than a group waits for a silent member (10 s), so that its place is taken.
 LASTING = {
-    KILL_WORKER: (0.0, 0.0), KILL_WORKERS: (0.0, 0.0), PAUSE_WORKER: (2.0, 20.0), SCALE: (8.0, 15.0),
+    KILL_WORKER: (0.0, 0.0), KILL_WORKERS: (0.0, 0.0), PAUSE_WORKER: (2.0, 20.0), ZOMBIE: (14.0, 20.0),
+    SCALE: (8.0, 15.0),
     KILL_SERVER: (0.0, 6.0), PAUSE_SERVER: (2.0, 10.0), RESTART_CONNECTOR: (0.0, 0.0),
     REFUSE: (3.0, 10.0), SILENT: (2.0, 10.0), SLOW: (4.0, 12.0), CUT: (2.0, 8.0), LOSE: (3.0, 8.0),
 }  # fmt: skip
+AWAKE = 3.0  # seconds for which a zombie is awake while its successor works
 LIVE_AGAIN, SOON, BESIDE = "live again", "soon", "beside"
 PAUSES: Mapping[str, tuple[float, float]] = {LIVE_AGAIN: (0.5, 3.0), SOON: (1.0, 8.0), BESIDE: (0.5, 3.0)}
 WEIGHTS: Mapping[str, float] = {LIVE_AGAIN: 6, SOON: 2, BESIDE: 2}

@@ -28,6 +28,7 @@ KEPT = "drill"  # the folder for reports, below .tailrace
 @click.option("--minutes", type=click.FloatRange(0.5), default=3.0, show_default=True, help="How long faults strike.")
 @click.option("--rate", type=click.FloatRange(1), default=150.0, show_default=True, help="Row changes per second.")
 @click.option("--fault", "kinds", multiple=True, type=click.Choice(schedule.KINDS), help="Only these; all by default.")
+@click.option("--target", "only", multiple=True, help="Strike only this worker or server; all by default.")
 @click.option(
     "--key-changes/--no-key-changes",
     default=None,
@@ -48,6 +49,7 @@ def drill(
     rate: float,
     kinds: tuple[str, ...],
     *,
+    only: tuple[str, ...],
     key_changes: bool | None,
     large: int,
     rounds: int | None,
@@ -67,7 +69,7 @@ def drill(
     every fault could be done. 1: something was not so.
     """
     options = Options(
-        folder.resolve(), number, 0.0 if rounds else minutes * 60, rate, kinds, key_changes,
+        folder.resolve(), number, 0.0 if rounds else minutes * 60, rate, kinds, only, key_changes,
         staging=staging, traffic=traffic, large=large, rounds=rounds or 0,
     )  # fmt: skip
     kept = target or folder / ".tailrace" / KEPT

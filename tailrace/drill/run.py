@@ -50,6 +50,7 @@ class Options:
     seconds: float
     rate: float = 150.0
     kinds: Sequence[str] = ()  # none: all that are possible
+    only: Sequence[str] = ()  # the workers and servers that are struck; none: all
     keys_change: bool | None = None  # None: not around faults in which Debezium may lose half of one
     staging: bool = False
     traffic: bool | None = None  # None: wherever the project is the bank
@@ -81,7 +82,14 @@ class Drill:
             workers=list(self._workers),
             servers=() if options.staging else schedule.SERVERS,
             rounds=options.rounds,
+            only=options.only,
         )
+        if not self.faults:
+            raise UsageError(
+                "No fault strikes in this drill.",
+                detail=f"Faults: {', '.join(kinds)}; of: {', '.join(options.only) or 'all'}; {options.seconds:g} s.",
+                hint="Give it more --minutes, or a --fault that strikes such a --target.",
+            )
         self._static = schedule.settled_members(options.seed)
 
     @contextmanager

@@ -87,16 +87,19 @@ def draw(
     workers: Sequence[str],
     servers: Sequence[str] = SERVERS,
     rounds: int = 0,
+    only: Sequence[str] = (),
 ) -> list[Fault]:
     """Return the faults of a drill of about so many seconds, or of so many whole rounds; the same again for the same.
 
     Seconds are those that faults last and the pauses between them; being live again is reckoned with, not waited for.
+    ``only`` names the workers and servers that are struck where not all are; faults of all at once then do not happen.
     """
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown:
-        raise UsageError(f"There is no fault {', '.join(unknown)}.", hint=f"Known: {', '.join(KINDS)}.")
+    _known("fault", kinds, KINDS)
+    _known("worker or server", only, (*workers, *servers))
     rng = Random(f"{seed}/{seconds}/{rounds}")  # noqa: S311 - choices of a drill, not secrets
     targets = {kind: _targets(kind, workers, servers) for kind in dict.fromkeys(kinds)}
+    if only:
+        targets = {kind: [name for name in found if name in only] for kind, found in targets.items()}
     dealt = _deal(rng, {kind: found for kind, found in targets.items() if found})
     found: list[Fault] = []
     spent = FIRST + LAST
@@ -109,6 +112,12 @@ def draw(
                 return _apart(found)
             found.append(fault)
     return _apart(found)
+
+
+def _known(what: str, named: Sequence[str], there: Sequence[str]) -> None:
+    unknown = [name for name in named if name not in there]
+    if unknown:
+        raise UsageError(f"There is no {what} {', '.join(unknown)}.", hint=f"Known: {', '.join(there)}.")
 
 
 def rests(count: int) -> set[int]:

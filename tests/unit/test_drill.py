@@ -61,6 +61,20 @@ def test_no_target_is_struck_twice_by_a_kind_before_every_target_was(seed: int) 
 
 
 @given(st.integers(), kinds)
+def test_only_the_targets_that_are_named_are_struck(seed: int, kinds: list[str]) -> None:
+    found = draw(seed, 0, kinds=kinds, workers=WORKERS, servers=SERVERS, rounds=4, only=["dynamodb", "s3"])
+    assert {fault.target for fault in found} <= {"dynamodb", "s3"}
+    for fault in (schedule.KILL_WORKER, schedule.ZOMBIE, schedule.KILL_SERVER):
+        assert (fault in {each.kind for each in found}) is (fault in kinds)
+
+
+def test_a_target_that_is_not_there_is_refused_with_those_that_are() -> None:
+    with pytest.raises(UsageError) as caught:
+        draw(1, 60, kinds=schedule.KINDS, workers=WORKERS, servers=SERVERS, only=["mongodb"])
+    assert caught.value.hint == "Known: conform, dynamodb, kafka, s3."
+
+
+@given(st.integers(), kinds)
 def test_two_faults_at_once_have_different_targets_and_neither_needs_the_other_to_end(
     seed: int, kinds: list[str]
 ) -> None:

@@ -50,6 +50,11 @@ def test_a_drill_at_a_staging_stack_strikes_workers_only(bank: Path) -> None:
     assert schedule.SCALE in caught.value.hint
 
 
+def test_a_drill_in_which_nothing_would_strike_is_refused(bank: Path) -> None:
+    with pytest.raises(UsageError):
+        Drill(Options(bank, 1, 60, kinds=[schedule.SCALE], only=["s3"]), nothing)
+
+
 def test_a_staging_stack_is_reached_from_a_copy_under_the_same_addresses(bank: Path, tmp_path: Path) -> None:
     before = written(bank)
     with staging(bank, tmp_path) as ground:

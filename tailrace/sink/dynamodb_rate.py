@@ -77,7 +77,7 @@ class Rate:
 
     def _remembered(self, now: float) -> float:
         """Return what went through before the last cut, the less the longer that is ago."""
-        return self._known * 0.5 ** ((now - self._cut) / HALF_LIFE)
+        return self._known * math.exp2((self._cut - now) / HALF_LIFE)
 
     def _grow(self, now: float) -> None:
         if math.isinf(self.limit) or now <= self._grown:

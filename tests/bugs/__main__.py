@@ -45,7 +45,7 @@ RUNS = {
     "state-without-changelog": Run("kill-worker", 3, 0.8, lean=True),  # search, the processor twice
     "batch-dropped": Run("scale", 4, 1.2),  # the processor, DynamoDB
     # So busy that the zombie falls asleep amid a batch; its stale rows are seen where nobody writes them again.
-    "unguarded-put": Run("zombie", 1, 1.5, more=("--target", "dynamodb", "--rate", "400")),
+    "unguarded-put": Run("zombie", 2, 1.5, more=("--target", "dynamodb", "--rate", "1500")),
 }
 
 

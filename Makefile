@@ -67,10 +67,10 @@ fidelity: $(READY)
 # One whole round of faults, a part of it in each of three drills: workers, servers, network. The workers are static
 # members of their groups in the first and dynamic ones in the others; the last has the transaction of 100,000 rows.
 drill: $(READY)
-	$(BIN)/tailrace drill --seed 3 --rounds 1 --large 10000 --fault kill-worker --fault kill-workers --fault pause-worker \
+	$(BIN)/tailrace drill --seed 3 --rounds 1 --rate 100 --large 10000 --fault kill-worker --fault kill-workers --fault pause-worker \
 		--fault zombie --fault scale
-	$(BIN)/tailrace drill --seed 1 --rounds 1 --large 10000 --fault kill-server --fault pause-server --fault restart-connector
-	$(BIN)/tailrace drill --seed 2 --rounds 1 --fault refuse --fault silent --fault slow --fault cut --fault lose-answers
+	$(BIN)/tailrace drill --seed 1 --rounds 1 --rate 100 --large 10000 --fault kill-server --fault pause-server --fault restart-connector
+	$(BIN)/tailrace drill --seed 2 --rounds 1 --rate 100 --fault refuse --fault silent --fault slow --fault cut --fault lose-answers
 
 bench: $(READY)
 	$(BIN)/python -m bench

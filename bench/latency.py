@@ -19,13 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import orjson
 import psycopg2
 from confluent_kafka import TopicPartition
 
 from bench.pipeline import tailrace, workers
-from tailrace import aws, project, topics
+from tailrace import aws, project, topics, web
 from tailrace.deadline import Deadline, wait_for
 from tailrace.demo import database
 from tailrace.demo.probe import number
@@ -177,7 +176,7 @@ def ask_dynamodb(loaded: project.Project, customer: int) -> Callable[[], str | N
 def ask_search(loaded: project.Project, customer: int) -> Callable[[], str | None]:
     """Return what reads the customer's name from the search index, None while it is not there."""
     alias = next(sink.alias for sink in loaded.sinks["search"] if hasattr(sink, "alias"))
-    client = httpx.Client(base_url=loaded.endpoints.opensearch, timeout=10)
+    client = web.client(loaded.endpoints.opensearch, timeout=10)
 
     def ask() -> str | None:
         answer = client.get(f"/{alias}/_doc/{customer}", params={"_source": "name"})

@@ -13,6 +13,7 @@ import fastavro
 import httpx
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
+from tailrace import web
 from tailrace.errors import ProjectError, Rejected, Unreachable
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Registry:
             wait=wait_exponential_jitter(multiplier=0.2, max=5),
             reraise=True,
         )
-        self._http = httpx.Client(base_url=url.rstrip("/"), timeout=10, headers=_TYPE)
+        self._http = web.client(url, timeout=10, headers=_TYPE)
         self._writers: dict[int, Any] = {}
 
     def close(self) -> None:

@@ -10,10 +10,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import httpx
 from boto3.dynamodb.types import TypeDeserializer
 
-from tailrace import aws
+from tailrace import aws, web
 from tailrace.control.lake import LakeFolder, LakeReader
 from tailrace.demo import database, reference
 from tailrace.errors import Refused
@@ -65,7 +64,8 @@ def customers_in(project: Project, city: str) -> LookUp:
     """Search customers by a word of their city."""
     body = {"size": SHOWN, "query": {"match": {"city": city}}, "sort": ["_score", {"id": "asc"}]}
     alias = reference.stores(project).alias
-    answer = httpx.post(f"{project.endpoints.opensearch}/{alias}/_search", json=body, timeout=10)
+    with web.client(project.endpoints.opensearch, timeout=10) as client:
+        answer = client.post(f"/{alias}/_search", json=body)
     hits = answer.raise_for_status().json()["hits"]
     lines = [_hit(hit["_source"]) for hit in hits["hits"]]
     return LookUp(

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tailrace import aws
+from tailrace import aws, web
 from tailrace.deadline import Deadline
 from tailrace.demo import database, reference
 from tailrace.demo.traffic import PROBE_EMAIL
@@ -181,7 +181,7 @@ def _dynamodb(project: Project, places: Stores, customer: int, opened: ExitStack
 
 
 def _search(project: Project, places: Stores, customer: int, opened: ExitStack) -> Callable[[], int]:
-    client = opened.enter_context(httpx.Client(base_url=project.endpoints.opensearch, timeout=10))
+    client = opened.enter_context(web.client(project.endpoints.opensearch, timeout=10))
     body = {"query": {"ids": {"values": [str(customer)]}}, "_source": ["name"]}
 
     def ask() -> int:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import httpx
 import psutil
 
-from tailrace import membership
+from tailrace import membership, web
 from tailrace.deadline import wait_for
 from tailrace.demo.children import Child
 from tailrace.drill import schedule
@@ -135,17 +135,17 @@ class Injector:
         """Configure the connector anew, by one millisecond of its poll interval, and restart it with its task."""
         project = self._ground.project
         address = f"{project.endpoints.connect}/connectors/{project.connector.name}"
+        with web.client(address, timeout=ANSWER_SECONDS) as client:
 
-        def configured() -> httpx.Response:
-            there = httpx.get(f"{address}/config", timeout=ANSWER_SECONDS).raise_for_status().json()
-            another = {**there, POLLS: str(int(there.get(POLLS, "500")) + 1)}
-            return httpx.put(f"{address}/config", json=another, timeout=ANSWER_SECONDS)
+            def configured() -> httpx.Response:
+                there = client.get("/config").raise_for_status().json()
+                return client.put("/config", json={**there, POLLS: str(int(there.get(POLLS, "500")) + 1)})
 
-        def restarted() -> httpx.Response:
-            return httpx.post(f"{address}/restart", params={"includeTasks": "true"}, timeout=ANSWER_SECONDS)
+            def restarted() -> httpx.Response:
+                return client.post("/restart", params={"includeTasks": "true"})
 
-        for act, what in ((configured, "take the connector's configuration"), (restarted, "restart the connector")):
-            wait_for(partial(_taken, act), timeout=ANSWER_SECONDS, every=1.0, what=f"Kafka Connect to {what}")
+            for act, what in ((configured, "take the connector's configuration"), (restarted, "restart the connector")):
+                wait_for(partial(_taken, act), timeout=ANSWER_SECONDS, every=1.0, what=f"Kafka Connect to {what}")
 
     @property
     def _stack(self) -> Stack:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from tailrace import web
 from tailrace.deadline import wait_for
 from tailrace.errors import ProjectError, Unreachable
 
@@ -52,7 +53,7 @@ class Connect:
     """A client of one Connect cluster."""
 
     def __init__(self, url: str) -> None:
-        self._http = httpx.Client(base_url=url.rstrip("/"), timeout=TIMEOUT)
+        self._http = web.client(url, timeout=TIMEOUT)
 
     def close(self) -> None:
         """Close the connections."""

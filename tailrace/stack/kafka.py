@@ -54,6 +54,7 @@ share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
 log.cleaner.dedupe.buffer.size=2097152
+metadata.max.idle.interval.ms=5000
 auto.create.topics.enable=false
 """
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from tailrace import web
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -37,7 +39,7 @@ def ask(
 ) -> int | None:
     """Return the status of an answer, None when there is none; the proxy settings of the user do not apply."""
     try:
-        with httpx.Client(trust_env=False, timeout=PROBE_TIMEOUT) as client:
+        with web.client(url, timeout=PROBE_TIMEOUT, trust_env=False) as client:
             return client.request(method, url, headers=headers, content=content).status_code
     except httpx.TransportError:
         return None

@@ -136,7 +136,8 @@ def show_repaired(done: list[Repaired]) -> None:
     """Print what a repair did."""
     for each in done:
         sent = "all rows" if each.whole else f"{each.again:,} rows"
-        out.print(f"{each.table}: {sent} sent again, {each.deleted:,} deleted that the source does not have")
+        moved = f", {each.moved:,} items left that are elsewhere" if each.moved else ""
+        out.print(f"{each.table}: {sent} sent again, {each.deleted:,} deleted that the source does not have{moved}")
 
 
 def _say(line: str) -> None:

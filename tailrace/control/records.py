@@ -1,8 +1,8 @@
 """One record's conformed topic, read by hand, and the source asked about its keys: what both sweeps are made of.
 
-A partition is read at a time, between offsets that were looked up before. Deletes go to the same conformed topic,
-partition and key as the row that they take away, never to a store: every sink, also one that is added later, sees the
-same history. It decides nothing; who deletes what is for ``sweep`` and ``vanished``.
+A partition is read at a time, between offsets that were looked up before. Deletes and updates go to the same conformed
+topic, partition and key as the row that they are about, never to a store: every sink, also one that is added later,
+sees the same history. It decides nothing; who deletes what is for ``sweep`` and ``vanished``.
 """
 
 from __future__ import annotations
@@ -16,18 +16,24 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from tailrace import topics, version
 from tailrace.change import BEFORE, Provenance, provenance
+from tailrace.contract import build, schema_id
 from tailrace.deadline import Deadline
 from tailrace.errors import Rejected, Unreachable
 from tailrace.kafka import reader
 from tailrace.source.catalogue import quote, rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from confluent_kafka import Consumer, Message
 
+    from tailrace.contract import Contract
     from tailrace.control.services import Services
     from tailrace.kafka import Outbox, Place
+
+    Row = Mapping[str, Any]
+    Were = Callable[[Contract, Row], Iterable[Row]]  # where a row was before, under the contract it was written with
+    Made = Callable[[Message], Iterable[tuple[bytes | None, bytes | None]]]
 
 ASKED = 500  # keys in one question to the source
 SILENCE = 30.0  # seconds without a record before a partition counts as unreadable
@@ -127,28 +133,48 @@ class Records:
             there = frozenset(some[row.position] for row in answer if row.position >= 0)
             yield some, Answer(there, answer[0].snapshot)
 
-    def delete(self, outbox: Outbox, place: Place, gone: set[int], number: int, tx: str) -> int:
+    def delete(self, outbox: Outbox, place: Place, gone: set[int], number: int, *, tx: str) -> int:
         """Read the records at some offsets once more and send their deletes; return how many are acknowledged."""
-        if not gone:
+
+        def made(message: Message) -> Iterator[tuple[bytes | None, bytes | None]]:
+            yield None, message.value() or _before(message)
+
+        return self._again(outbox, place, gone, number, tx=tx, made=made)
+
+    def move(self, outbox: Outbox, place: Place, rows: set[int], number: int, *, tx: str, were: Were) -> int:
+        """Send the rows at some offsets again as updates from where they were; return how many are acknowledged."""
+
+        def made(message: Message) -> Iterator[tuple[bytes | None, bytes | None]]:
+            value = message.value() or b""
+            schema = self._services.registry.writer(schema_id(value))
+            written = build(self.record, schema, where=f"{self.record} in the registry")
+            for before in were(written, written.decode(value)):
+                yield value, written.encode(before, schema_id(value))
+
+        return self._again(outbox, place, rows, number, tx=tx, made=made)
+
+    def _again(self, outbox: Outbox, place: Place, offsets: set[int], number: int, *, tx: str, made: Made) -> int:
+        """Read the records at some offsets once more and send what is ``made`` of each, value and row before."""
+        if not offsets:
             return 0
         now, sent = int(time.time() * 1e6), 0
-        for message in self.messages(place, min(gone), max(gone) + 1):
-            if message.offset() in gone:
-                before = message.value() or _before(message)
-                headers = delete_headers((self.raw, place[1]), number, tx, before, now)
-                outbox.send(place[0], key=message.key(), value=None, headers=headers, partition=place[1])
+        for message in self.messages(place, min(offsets), max(offsets) + 1):
+            for value, before in made(message) if message.offset() in offsets else ():
+                op = "d" if value is None else "u"
+                headers = written_headers(op, (self.raw, place[1]), number, tx=tx, before=before, now_us=now)
+                outbox.send(place[0], key=message.key(), value=value, headers=headers, partition=place[1])
                 sent += 1
         outbox.flush()
         return sent
 
 
-def delete_headers(
-    raw: Place, number: int, tx: str, before: bytes | None, now_us: int
+def written_headers(
+    op: str, raw: Place, number: int, *, tx: str, before: bytes | None, now_us: int
 ) -> list[tuple[str, bytes | None]]:
-    """Return the headers of a delete; ``before`` is the framed row, for stores whose key is built of its columns."""
+    """Return the headers of a record; ``before`` is the framed row, for stores whose key is built of its columns."""
     origin = f"{raw[0]}/{raw[1]}/{version.unpack(number)[1]}"
     known = [] if before is None else [(BEFORE, before)]
-    return [*Provenance(number, "d", None, now_us, tx, origin).headers(), *known]
+    return [*Provenance(number, op, None, now_us, tx, origin).headers(), *known]
 
 
 def _before(message: Message) -> bytes | None:

@@ -3,8 +3,9 @@
 Nothing is written to a store. Rows that a store lacks or has otherwise are sent again by Debezium: an incremental
 snapshot of just their keys, which it merges with the stream, so that the record lies in the raw topic where the row was
 read and every later change lies behind it. What a store has and the source has not gets a delete with a marker's place
-as version (``control.vanished``). Both win over all that is older and lose against all that is newer, so live changes
-are safe, and a repair that is interrupted or run twice does no harm (docs/decisions/0017).
+as version (``control.vanished``); where the row lives, but not there, an update from there. All of it wins over what is
+older and loses against what is newer, so live changes are safe, and a repair that is interrupted or run twice does no
+harm (docs/decisions/0017).
 
 It repairs what a report says and proves nothing: whoever calls it verifies again.
 """
@@ -13,15 +14,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
 
 from tailrace.control.snapshots import Snapshot
+from tailrace.control.strays import row_before
 from tailrace.control.vanished import Sweep
 from tailrace.control.verify.source import key_text
 from tailrace.errors import Rejected
 from tailrace.source import signals
+from tailrace.targets import DynamoDBTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,10 +33,13 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812 - the driver's class is lower case
 
     from tailrace.contract import Contract
+    from tailrace.control.records import Were
     from tailrace.control.services import Services
+    from tailrace.control.sweep import Swept
     from tailrace.control.verify.report import Report
     from tailrace.control.verify.source import Key
     from tailrace.deadline import Deadline
+    from tailrace.project import Project
     from tailrace.source.catalogue import Table
 
 PORTIONS = 40  # snapshots of a few keys each; for more keys the whole table is read again
@@ -51,12 +58,16 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What was done about one table; ``whole`` says that all of its rows were sent again."""
+    """What was done about one table; ``whole`` says that all of its rows were sent again.
+
+    ``moved`` is how many places rows that live were told to have left.
+    """
 
     table: str
     again: int
     deleted: int
     whole: bool
+    moved: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for ``--json``."""
@@ -86,9 +97,31 @@ def repair(services: Services, report: Report, deadline: Deadline, say: Callable
     wanted, _ = work(report)
     tables = services.catalogue().tables
     sent = {each.table: _send(services, tables[each.table], each.again, deadline, say) for each in wanted}
-    deleted = _delete(services, [each for each in wanted if each.gone], deadline, say)
-    return [Repaired(each.table, *sent[each.table][:1], deleted.get(each.table, 0), sent[each.table][1])
+    swept = _sweep(services, [each for each in wanted if each.gone], strays(services.project, report), deadline, say)
+    found = {services.project.table_of(each.record): each for each in swept}
+    return [Repaired(each.table, sent[each.table][0], found[each.table].deleted if each.gone else 0,
+                     sent[each.table][1], found[each.table].moved if each.gone else 0)
             for each in wanted]  # fmt: skip
+
+
+def strays(project: Project, report: Report) -> dict[str, Were]:
+    """Return by record what says where its rows were, as far as DynamoDB has items that should not be there."""
+    places: dict[str, dict[Key, list[tuple[DynamoDBTable, str]]]] = {}
+    for check in report.checks:
+        targets = [target for target in project.sink(check.sink) if isinstance(target, DynamoDBTable)]
+        for target in targets:
+            for entry in check.differences if check.table == project.table_of(target.record) else ():
+                if entry.kind in GONE and entry.row is not None:
+                    places.setdefault(target.record, {}).setdefault(entry.row, []).append((target, entry.key))
+    return {record: partial(_were, of_record) for record, of_record in places.items()}
+
+
+def _were(
+    places: Mapping[Key, Sequence[tuple[DynamoDBTable, str]]], contract: Contract, row: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    key = tuple(key_text(row[name]) for name in contract.key)
+    found = (row_before(target, contract, identity, row) for target, identity in places.get(key, ()))
+    return [before for before in found if before is not None]
 
 
 def _send(
@@ -153,17 +186,20 @@ def _escaped(text: str) -> int:
     return len(json.dumps(text, ensure_ascii=False))
 
 
-def _delete(
-    services: Services, wanted: Sequence[Work], deadline: Deadline, say: Callable[[str], None]
-) -> dict[str, int]:
-    """Delete what the source does not have; return how many, by table."""
+def _sweep(
+    services: Services,
+    wanted: Sequence[Work],
+    were: Mapping[str, Were],
+    deadline: Deadline,
+    say: Callable[[str], None],
+) -> tuple[Swept, ...]:
+    """Delete what the source does not have, and tell what it has to have left where it is not."""
     if not wanted:
-        return {}
+        return ()
     project = services.project
     only = {project.record_of(each.table): _among(project.contract(project.record_of(each.table)), each.gone)
             for each in wanted}  # fmt: skip
-    swept = Sweep(services, [each.table for each in wanted], deadline, say).run({}, only)
-    return {project.table_of(each.record): each.deleted for each in swept}
+    return Sweep(services, [each.table for each in wanted], deadline, say).run({}, only, were)
 
 
 def _among(contract: Contract, rows: Iterable[Key]) -> Callable[[bytes], bool]:

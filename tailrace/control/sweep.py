@@ -29,12 +29,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What the sweep of one record did: keys looked at, deletes written, rows that are there after all."""
+    """What the sweep of one record did: keys looked at, deletes written, rows that are there after all.
+
+    ``moved`` is how many of these were told to have left a place.
+    """
 
     record: str
     keys: int
     deleted: int
     kept: int
+    moved: int = 0
 
 
 def last_before(epoch: int) -> int:
@@ -85,4 +89,4 @@ class _Sweep:
         }
 
     def _write(self, place: Place, gone: set[int]) -> int:
-        return self._records.delete(self._outbox, place, gone, last_before(self._epoch), f"sweep-{self._epoch}")
+        return self._records.delete(self._outbox, place, gone, last_before(self._epoch), tx=f"sweep-{self._epoch}")

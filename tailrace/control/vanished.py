@@ -9,11 +9,15 @@ rows that no event will ever take away. What is deleted here is decided so that 
 3. a marker goes into the raw partition: a place between what was written before and after, that no row has
 4. the processor has passed the marker; a suspect that the source did not have and that has no newer record is deleted,
    with the marker's place as version: a row that comes back after the marker is newer, one before it was seen in 4
+
+In the same way a row that lives is told to have left a place where it is no more (docs/decisions/0017): one that has
+no newer record behind the marker is still what its newest record says, and may be written once more with that version.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -32,13 +36,15 @@ from tailrace.kafka import Outbox
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tailrace.control.records import Answer, Seen
+    from tailrace.control.records import Answer, Seen, Were
     from tailrace.control.services import Services
     from tailrace.deadline import Deadline
     from tailrace.kafka import Offsets, Place
 
+TX = "sweep"  # what the records say in a transaction's place
 AT_ONCE = 100_000  # rows that vanished, before they are deleted
 EVERY_KEY: Mapping[str, Callable[[bytes], bool]] = MappingProxyType({})
+NOWHERE: Mapping[str, Were] = MappingProxyType({})
 NEVER = version.pack(version.MAX_EPOCH, version.MAX_OFFSET)
 
 
@@ -78,6 +84,7 @@ class _Found:
     place: Place
     read_to: int
     gone: Mapping[bytes, Seen]
+    living: Mapping[bytes, Seen]  # rows that may have left places
 
     @property
     def raw(self) -> Place:
@@ -103,22 +110,37 @@ class Sweep:
         self._barrier.source()
         return self._services.admin.ends(topics.raw(self._services.project.name, table) for table in self._tables)
 
-    def run(self, since: Offsets, only: Mapping[str, Callable[[bytes], bool]] = EVERY_KEY) -> tuple[Swept, ...]:
+    def run(
+        self,
+        since: Offsets,
+        only: Mapping[str, Callable[[bytes], bool]] = EVERY_KEY,
+        were: Mapping[str, Were] = NOWHERE,
+    ) -> tuple[Swept, ...]:
         """Delete what vanished; return when Kafka has every delete. Without ``since`` every row is a suspect.
 
-        ``only``, by record, says which keys are: then also those whose delete a store does not show.
+        ``only``, by record, says which keys are: then also those whose delete a store does not show. ``were`` says
+        where such a row was besides, if it lives.
         """
         self._barrier.source()
         self._barrier.processors()
         records = dict.fromkeys(self._services.project.record_of(table) for table in self._tables)
         with closing(Outbox(self._services.admin.bootstrap, f"{self._services.project.name}-sweep")) as outbox:
             return tuple(
-                self._sweep(outbox, Records(self._services, record), since, only.get(record)) for record in records
+                self._sweep(outbox, Records(self._services, record), since, only.get(record), were.get(record))
+                for record in records
             )
 
-    def _sweep(self, outbox: Outbox, records: Records, since: Offsets, wanted: Callable[[bytes], bool] | None) -> Swept:
+    def _sweep(
+        self,
+        outbox: Outbox,
+        records: Records,
+        since: Offsets,
+        wanted: Callable[[bytes], bool] | None,
+        were: Were | None,
+    ) -> Swept:
         """Sweep one topic, partition by partition; a marker and a wait serve as many as fit."""
-        keys = deleted = kept = 0
+        keys = kept = 0
+        done = Counter[str]()
         waiting: list[_Found] = []
         for place, (start, end) in records.spans().items():
             seen, bound = records.seen(place, start, end), self._bound(records.raw, place[1], since)
@@ -126,22 +148,34 @@ class Sweep:
             gone = absent(suspects, records.ask(suspects))
             self._say(f"{records.record}/{place[1]}: {count:,} keys, {len(gone):,} not in the source")
             keys, kept = keys + count, kept + len(suspects) - len(gone)
-            waiting.append(_Found(records, place, end, gone))
+            living = {key: row for key, row in suspects.items() if were and key not in gone and not row.deleted}
+            waiting.append(_Found(records, place, end, gone, living))
             if sum(len(found.gone) for found in waiting) > AT_ONCE:
-                deleted += self._settle(outbox, waiting)
+                done += self._settle(outbox, waiting, were)
                 waiting.clear()
-        return Swept(records.record, keys, deleted + self._settle(outbox, waiting), kept)
+        done += self._settle(outbox, waiting, were)
+        return Swept(records.record, keys, done["deleted"], kept, done["moved"])
 
-    def _settle(self, outbox: Outbox, waiting: Sequence[_Found]) -> int:
-        """Mark, wait, look again, delete; return how many were deleted."""
-        found = [each for each in waiting if each.gone]
+    def _settle(self, outbox: Outbox, waiting: Sequence[_Found], were: Were | None) -> Counter[str]:
+        """Mark, wait, look again, write; return how many were deleted, and how many told to have moved."""
+        done = Counter[str]()
+        found = [each for each in waiting if each.gone or each.living]
         if not found:
-            return 0
+            return done
         marks = self._mark(outbox, [each.raw for each in found])
         reach(Command.SWEEP_MARKED)
         self._barrier.processors()
         ends = self._services.admin.ends({each.place[0] for each in found})
-        return sum(self._delete(outbox, each, marks[each.raw], ends[each.place]) for each in found)
+        for each in found:
+            marker = self._version(*each.raw, marks[each.raw])
+            later = each.records.seen(each.place, each.read_to, ends[each.place])
+            still = unchanged({**each.gone, **each.living}, later)
+            gone = [row for key, row in still.items() if key in each.gone]
+            done["deleted"] += self._delete(outbox, each, marker, gone)
+            if were is not None:
+                living = [row for key, row in still.items() if key in each.living]
+                done["moved"] += self._move(outbox, each, marker, living, were)
+        return done
 
     def _bound(self, raw: str, partition: int, since: Offsets) -> int:
         """Return the version from which on a row was there during the snapshot."""
@@ -169,12 +203,16 @@ class Sweep:
                 return message.offset() or 0
         raise Unreachable(f"The marker in {place[0]}/{place[1]} cannot be found.", hint="Run the same command again.")
 
-    def _delete(self, outbox: Outbox, found: _Found, mark: int, end: int) -> int:
+    def _delete(self, outbox: Outbox, found: _Found, marker: int, gone: Iterable[Seen]) -> int:
         """Delete what is still as it was when the source did not have it."""
-        marker, by_version = self._version(*found.raw, mark), dict[int, set[int]]()
-        for each in unchanged(found.gone, found.records.seen(found.place, found.read_to, end)).values():
+        by_version = dict[int, set[int]]()
+        for each in gone:
             by_version.setdefault(delete_version(each, marker), set()).add(each.offset)
         return sum(
-            found.records.delete(outbox, found.place, offsets, number, "sweep")
-            for number, offsets in by_version.items()
+            found.records.delete(outbox, found.place, offsets, number, tx=TX) for number, offsets in by_version.items()
         )
+
+    def _move(self, outbox: Outbox, found: _Found, marker: int, living: Iterable[Seen], were: Were) -> int:
+        """Tell rows to have left where they were; not one of an older epoch, which may live in another partition."""
+        offsets = {each.offset for each in living if delete_version(each, marker) == marker}
+        return found.records.move(outbox, found.place, offsets, marker, tx=TX, were=were)

@@ -49,13 +49,14 @@ def change(made: Bank, client: Any) -> dict[str, Any]:
 
 
 def damage(made: Bank, client: Any, old: dict[str, Any]) -> None:
-    """Take a row out of each store, change one, put one back as it was, bring one back that is gone."""
+    """Take a row out of each store, change one, put one back as it was, one that is gone, and one where it was."""
     item = client.get_item(TableName=made.name, Key=key(2))["Item"]
     ghost = client.get_item(TableName=made.name, Key=key(3))["Item"]
     client.delete_item(TableName=made.name, Key=key(1))
     client.put_item(TableName=made.name, Item={**item, "name": {"S": "Somebody Else"}})
     client.put_item(TableName=made.name, Item=old)
     client.put_item(TableName=made.name, Item={**ghost, **key(CUSTOMERS), "id": {"N": str(CUSTOMERS)}})
+    left_behind(made, client)
     with closing(OpenSearch(made.load().endpoints.opensearch)) as search:
         index = f"{made.name}-customers"
         search.delete(index=index, id="4", refresh=True)
@@ -64,6 +65,15 @@ def damage(made: Bank, client: Any, old: dict[str, Any]) -> None:
             index=index, id="5", body={**found["_source"], "name": "Nobody"}, refresh=True, version_type="external",
             version=found["_version"] + 1,
         )  # fmt: skip
+
+
+def left_behind(made: Bank, client: Any) -> None:
+    """Put an item where an account was before it went to another customer, as if that change had lost its half."""
+    [(account, owner)] = made.query("select id, customer_id from accounts where customer_id > 9 order by id limit 1")
+    there = {"pk": {"S": f"CUSTOMER#{owner}"}, "sk": {"S": f"ACCOUNT#{account}"}}
+    item = client.get_item(TableName=made.name, Key=there)["Item"]
+    left = {**item, "pk": {"S": "CUSTOMER#7"}, "customer_id": {"N": "7"}}
+    client.put_item(TableName=made.name, Item=left)
 
 
 def key(number: int) -> dict[str, Any]:
@@ -109,7 +119,7 @@ def test_damage_is_called_what_it_is_and_exactly_that_is_mended_while_traffic_go
     loaded = running.load()
     found = verify(loaded, wait=lambda: barrier.cross(loaded)).as_dict()
     assert kinds(found) == {
-        "dynamodb": dict.fromkeys(("missing", "resurrected", "stale", "different"), 1),
+        "dynamodb": dict.fromkeys(("missing", "extra", "resurrected", "stale", "different"), 1),
         "search": dict.fromkeys(("missing", "different"), 1),
     }
     with never_still(running), running.running("demo", "traffic", "--rate", "20", "--seed", "7") as traffic:
@@ -118,7 +128,8 @@ def test_damage_is_called_what_it_is_and_exactly_that_is_mended_while_traffic_go
     assert (repaired["found"]["ok"], repaired["ok"]) == (False, True), kinds(repaired)
     assert sum(check["moving"] for check in repaired["checks"]) > 0
     done = {each["table"]: each for each in repaired["repaired"]}
-    assert set(done) == {"public.customers"}
+    assert set(done) == {"public.customers", "public.accounts"}
+    assert [done["public.accounts"][name] for name in ("again", "deleted", "moved")] == [0, 0, 1]
     assert done["public.customers"]["deleted"] == 1
     assert done["public.customers"]["again"] <= DAMAGED  # a row that traffic has changed meanwhile is right again
     assert not done["public.customers"]["whole"]

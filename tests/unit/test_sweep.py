@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tailrace import version
 from tailrace.change import BEFORE, provenance
-from tailrace.control.records import Answer, Seen, candidates, delete_headers, question, visible
+from tailrace.control.records import Answer, Seen, candidates, question, visible, written_headers
 from tailrace.control.sweep import last_before
 from tailrace.control.vanished import absent, delete_version, unchanged
 
@@ -50,7 +50,7 @@ def test_a_sweeps_delete_is_newer_than_all_before_its_epoch_and_older_than_all_o
 
 
 def test_the_delete_carries_the_row_it_takes_away_and_reads_as_any_other() -> None:
-    headers = delete_headers(("raw", 2), last_before(5), "sweep-5", b"framed", 77)
+    headers = written_headers("d", ("raw", 2), last_before(5), tx="sweep-5", before=b"framed", now_us=77)
     found = provenance(headers)
     assert (found.version, found.op, found.lsn, found.committed_us) == (last_before(5), "d", None, 77)
     assert found.origin == f"raw/2/{version.MAX_OFFSET}"

@@ -173,9 +173,15 @@ def _identity(pk: str, sk: str) -> str:
     return pk.replace("/", "//") + SEPARATOR + sk
 
 
-def _key(identity: str) -> dict[str, dict[str, str]]:
+def place_of(identity: str) -> tuple[str, str]:
+    """Return the partition key and the sort key of an item that is named in a report."""
     pk, sk = identity.split(SEPARATOR, 1)
-    return {"pk": {"S": pk.replace("//", "/")}, "sk": {"S": sk}}
+    return pk.replace("//", "/"), sk
+
+
+def _key(identity: str) -> dict[str, dict[str, str]]:
+    pk, sk = place_of(identity)
+    return {"pk": {"S": pk}, "sk": {"S": sk}}
 
 
 def _key_columns(pair: Pair, fields: Fields) -> tuple[str, ...] | None:

@@ -3,8 +3,8 @@
 Bare sends items that are in wire form already: a hundred a TransactWriteItems, or a PutItem each from as many threads
 as the writer has. The plain loop most people write, one conditional PutItem after the other, is a baseline of its own.
 Two rows say what a choice is worth: asking each call for its units, and unguarded BatchWriteItem calls, which the
-writer does not use (docs/decisions/0013-dynamodb.md). All take turns on tables of their own, each round in another
-order, so that a busy machine slows them alike; the best rounds are compared: noise only slows.
+writer does not use (docs/decisions/0013-dynamodb.md). All take turns on tables of their own, each in every place of
+a round once, so that a busy machine slows them alike; the best rounds are compared: noise only slows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tailrace.endpoints import Endpoints
 
-ROWS, SINGLES, BATCH, LOAD, ROUNDS = 3000, 500, 500, 25, 4
+ROWS, SINGLES, BATCH, LOAD = 3000, 500, 500, 25
 FLOOR, AGAINST_SINGLE = 0.9, 4.0
 
 
@@ -35,8 +35,8 @@ def measure(stack: Endpoints) -> list[dict[str, Any]]:
     client = aws.client("dynamodb", stack.dynamodb)
     figures: dict[str, list[float]] = {name: [] for name in RUNS}
     order = list(RUNS)
-    for turn in range(ROUNDS):
-        for name in (*order[turn % len(order) :], *order[: turn % len(order)]):
+    for turn in range(len(order)):
+        for name in (*order[turn:], *order[:turn]):
             figures[name].append(RUNS[name](Bench(stack, client)))
     client.close()
     best = {name: max(rates) for name, rates in figures.items()}

@@ -175,7 +175,8 @@ class Stack:
         try:
             Startup(home, services, say).run()
         except BaseException:
-            self._stop(home, absent, STOP_SECONDS)  # interrupted once more, it is the watchdog's work
+            # Interrupted once more, it is the watchdog's work. A cache that was begun is of no use: none is waited for.
+            self._stop(home, absent, 0 if home.recording else STOP_SECONDS)
             if watchdog:
                 watchdog.release()
             raise

@@ -127,7 +127,9 @@ class BatchThread(driver.AIOKafkaConsumerThread):
         await self.call_thread(self._rewind, driver.ensure_aiokafka_TP(tp), offset)
 
     async def _rewind(self, place: Any, offset: int) -> None:
-        self._ensure_consumer().seek(place, offset)
+        consumer = self._ensure_consumer()
+        if place in consumer.assignment():  # else the next assignment says where it begins
+            consumer.seek(place, offset)
 
     async def oldest(self, tp: TP) -> int:
         """Return the oldest offset that a partition still has."""
@@ -165,6 +167,7 @@ class BatchConsumer(driver.Consumer):
                 self._handler.turn(len(self._active_partitions) + len(self._paused) if self.flow_active else 0)
                 await self._hand_over(records or {})
                 self._hold()
+                await self._return()
                 if self.flow_active and loop.time() - last > self.commit_interval:
                     await self.commit_done()
                     last = loop.time()
@@ -183,6 +186,22 @@ class BatchConsumer(driver.Consumer):
                 await self._process(tp, batch, generation)
             else:
                 self.progress.forget(tp)
+
+    async def _return(self) -> None:
+        """Fetch again what was fetched and dropped; no later record may come that would show the hole.
+
+        A fetch is under way while partitions are assigned anew. It may bring records after Faust has sought what is
+        committed, and before it lets them flow: those are dropped, and nobody seeks again.
+        """
+        generation = self.app.consumer_generation_id
+        for tp in list(self.progress.astray):
+            if tp in self.progress.next or tp not in self.assignment():  # a later record did show it, or it has gone
+                self.progress.astray.discard(tp)
+            elif self._current(tp, generation):
+                offset = await self._thread.start_of(tp)
+                if self._current(tp, generation):
+                    self.progress.next[tp] = offset
+                    await self._thread.rewind(tp, offset)
 
     def _current(self, tp: TP, generation: int) -> bool:
         same = generation == self.app.consumer_generation_id
@@ -266,30 +285,10 @@ class BatchConsumer(driver.Consumer):
             return
         assigned = self.assignment()
         owned = {tp: offset for tp, offset in done.items() if tp in assigned}
-        if owned and not await self._taken(owned):
+        if owned and not await _taken(self._thread, owned):
             self.progress.give_back(owned)
         elif owned:
             reach(Processor.OFFSETS_COMMITTED)
-
-    async def _taken(self, owned: Mapping[TP, int]) -> bool:
-        """Commit, and say whether it was done.
-
-        After a crash the client's thread may end before: that cancels what it was asked, which is not our own end, and
-        later questions are never answered.
-        """
-        thread = self._thread
-        if thread.should_stop:
-            return False
-        try:
-            return bool(await asyncio.wait_for(thread.commit(owned), COMMIT_SECONDS + 5))
-        except TimeoutError:
-            log.warning("offsets not committed: the client does not answer")
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            log.warning("offsets not committed: the client has ended")
-        return False
 
     async def _settle(self) -> None:
         """Wait for the running batch and commit it, within a bound."""
@@ -331,6 +330,26 @@ class BatchConsumer(driver.Consumer):
 
     async def verify_all_partitions_active(self) -> None:
         """Skip Faust's livelock detector: it watches streams, which are not used; /live watches this loop."""
+
+
+async def _taken(thread: BatchThread, owned: Mapping[TP, int]) -> bool:
+    """Commit, and say whether it was done.
+
+    After a crash the client's thread may end before: that cancels what it was asked, which is not our own end, and
+    later questions are never answered.
+    """
+    if thread.should_stop:
+        return False
+    try:
+        return bool(await asyncio.wait_for(thread.commit(owned), COMMIT_SECONDS + 5))
+    except TimeoutError:
+        log.warning("offsets not committed: the client does not answer")
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        log.warning("offsets not committed: the client has ended")
+    return False
 
 
 class BatchTransport(driver.Transport):

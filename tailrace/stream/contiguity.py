@@ -21,10 +21,14 @@ Verdict = Literal["take", "again", "gap"]
 
 @dataclass
 class Progress(Generic[P]):
-    """Where every partition of the current assignment stands. ``done`` is processed and not committed yet."""
+    """Where every partition of the current assignment stands. ``done`` is processed and not committed yet.
+
+    ``astray`` are those of which something was fetched and dropped: the next fetch goes on behind that.
+    """
 
     next: dict[P, int] = field(default_factory=dict)
     done: dict[P, int] = field(default_factory=dict)
+    astray: set[P] = field(default_factory=set)
     _asked: dict[P, int] = field(default_factory=dict)
 
     def judge(self, partition: P, first: int) -> Verdict:
@@ -65,12 +69,14 @@ class Progress(Generic[P]):
                 self.done.setdefault(partition, offset)
 
     def forget(self, partition: P) -> None:
-        """Forget one partition: its next offset has to be read from the broker again."""
+        """Forget one partition, whose records are dropped: its next offset has to be read from the broker again."""
+        self.astray.add(partition)
         self.next.pop(partition, None)
         self._asked.pop(partition, None)  # what was fetched again may be what is dropped now: ask again
 
     def clear(self) -> None:
         """Forget everything, at the end of an assignment."""
+        self.astray.clear()  # the next assignment begins at what is committed
         self.next.clear()
         self.done.clear()
         self._asked.clear()

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from tailrace.endpoints import Endpoints
 
-# Those whose servers were just started, or whose tables have to be small, come first.
-MODULES = ("backlog", "latency", "conform", "state", "worker", "lake", "search", "dynamodb", "pipeline")
+# Those whose tables have to be small come first. Both are of the one bank, whose history the second makes long.
+MODULES = ("latency", "backlog", "conform", "state", "worker", "lake", "search", "dynamodb", "pipeline")
 EXTRA = ("soak", "stall", "verify", "recovery")  # long: they run only when they are named
 EVERY = (*MODULES, *EXTRA)
 

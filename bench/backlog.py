@@ -59,7 +59,7 @@ def of_bank(folder: Path) -> list[dict[str, Any]]:
     tailrace(folder, "apply", "--yes")
     with running(folder):
         wait_for(lambda: written(loaded) >= CUSTOMERS, timeout=180, what="the snapshot to be searchable")
-        found = rows("updates, servers just started", None, *once(loaded, url, update))
+        found = rows("updates, the first", None, *once(loaded, url, update))
         for _ in range(WARMING):
             once(loaded, url, update)
         found += rows("updates, warm", FLOOR, *once(loaded, url, update))

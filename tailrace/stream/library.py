@@ -112,7 +112,8 @@ class Disk:
         try:
             yield from _messages(self._reader, spans)
         finally:
-            self._reader.unassign()
+            if self._reader is not None:  # closed meanwhile, the reading was never ended
+                self._reader.unassign()
 
     def close(self) -> None:
         """Remove the folder; the databases in it are not used any more."""

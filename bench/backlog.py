@@ -3,7 +3,7 @@
 The bank with its processor and its search worker, both running; the connector is paused while the changes are
 committed, and resumed. The clock runs from the first raw record to the last document that OpenSearch acknowledged, so
 it leaves out how long a connector takes to wake up. The first hop is in a row of its own: what the connector gives is
-the most that the path can. The first backlog meets servers that were just started, whose Java has still to compile what
+the most that the path can. The first backlog meets servers whose Java has still to compile much of what
 it needs; the bounds are for the last of some, as workers that run for long meet them. Updates come with both images
 (REPLICA IDENTITY FULL, as the bank has it), and both are conformed; inserts have one.
 """
